@@ -1,0 +1,108 @@
+// Package config holds the typed configuration of a run: what each key means, its
+// default, and which values are legal. It reads nothing; package cli fills it from
+// files, environment and flags.
+package config
+
+// Config is a whole run. Keys are written section.key, for example train.seed.
+type Config struct {
+	Model     Model     `mapstructure:"model" yaml:"model"`
+	Task      Task      `mapstructure:"task" yaml:"task"`
+	Data      Data      `mapstructure:"data" yaml:"data"`
+	Train     Train     `mapstructure:"train" yaml:"train"`
+	Optimizer Optimizer `mapstructure:"optimizer" yaml:"optimizer"`
+	Sift      Sift      `mapstructure:"sift" yaml:"sift"`
+	Device    Device    `mapstructure:"device" yaml:"device"`
+}
+
+// Model says where the encoder comes from.
+type Model struct {
+	Path      string `mapstructure:"path" yaml:"path"`           // ONNX file to import
+	Tokenizer string `mapstructure:"tokenizer" yaml:"tokenizer"` // directory, vocab.txt or tokenizer.json
+}
+
+// Task says what is learnt and how to read the labelled files.
+type Task struct {
+	Name           string `mapstructure:"name" yaml:"name"`                         // classification
+	TextColumn     string `mapstructure:"text_column" yaml:"text_column"`           // name, or number from 1
+	TextPairColumn string `mapstructure:"text_pair_column" yaml:"text_pair_column"` // empty: single texts
+	LabelColumn    string `mapstructure:"label_column" yaml:"label_column"`
+	Metric         string `mapstructure:"metric" yaml:"metric"`         // accuracy | f1 | mcc
+	MaxLength      int    `mapstructure:"max_length" yaml:"max_length"` // tokens, [CLS] and [SEP] included
+}
+
+// Data names the files.
+type Data struct {
+	Train  string `mapstructure:"train" yaml:"train"`
+	Valid  string `mapstructure:"valid" yaml:"valid"`
+	Format string `mapstructure:"format" yaml:"format"` // tsv
+}
+
+// Train is the loop around the step.
+type Train struct {
+	Updates          int     `mapstructure:"updates" yaml:"updates"` // one of updates and epochs; 0 = by epochs
+	Epochs           float64 `mapstructure:"epochs" yaml:"epochs"`   // passes over drawn examples
+	MicroBatch       int     `mapstructure:"micro_batch" yaml:"micro_batch"`
+	Accumulate       int     `mapstructure:"accumulate" yaml:"accumulate"`
+	Precision        string  `mapstructure:"precision" yaml:"precision"` // f32
+	Seed             uint64  `mapstructure:"seed" yaml:"seed"`
+	Dropout          float64 `mapstructure:"dropout" yaml:"dropout"`
+	AttentionDropout float64 `mapstructure:"attention_dropout" yaml:"attention_dropout"`
+	ClipNorm         float64 `mapstructure:"clip_norm" yaml:"clip_norm"` // 0: no clipping
+	Freeze           string  `mapstructure:"freeze" yaml:"freeze"`       // none | embeddings | encoder | number of lowest layers (embeddings included)
+	SaveEvery        int     `mapstructure:"save_every" yaml:"save_every"`
+	EvaluateEvery    int     `mapstructure:"evaluate_every" yaml:"evaluate_every"` // 0: at the end of every epoch
+	KeepCheckpoints  int     `mapstructure:"keep_checkpoints" yaml:"keep_checkpoints"`
+	EarlyStopping    int     `mapstructure:"early_stopping" yaml:"early_stopping"` // evaluations without gain; 0: never
+}
+
+// Optimizer is AdamW and its schedule.
+type Optimizer struct {
+	Name         string   `mapstructure:"name" yaml:"name"` // adamw
+	LR           float64  `mapstructure:"lr" yaml:"lr"`
+	Beta1        float64  `mapstructure:"beta1" yaml:"beta1"`
+	Beta2        float64  `mapstructure:"beta2" yaml:"beta2"`
+	Eps          float64  `mapstructure:"eps" yaml:"eps"`
+	WeightDecay  float64  `mapstructure:"weight_decay" yaml:"weight_decay"`
+	DecayExclude []string `mapstructure:"decay_exclude" yaml:"decay_exclude"` // of: bias, norm, embeddings
+	Schedule     string   `mapstructure:"schedule" yaml:"schedule"`           // linear | cosine | constant
+	Warmup       float64  `mapstructure:"warmup" yaml:"warmup"`               // below 1: share of the updates; else updates
+}
+
+// Sift is the selection.
+type Sift struct {
+	Score          string  `mapstructure:"score" yaml:"score"` // none | loss | entropy | random
+	ExitLayer      int     `mapstructure:"exit_layer" yaml:"exit_layer"`
+	Keep           float64 `mapstructure:"keep" yaml:"keep"`
+	Start          int     `mapstructure:"start" yaml:"start"`         // first selecting update
+	End            int     `mapstructure:"end" yaml:"end"`             // first update no longer selecting; 0: never
+	Interrupt      int     `mapstructure:"interrupt" yaml:"interrupt"` // every n-th update does not select; 0: never
+	Reuse          bool    `mapstructure:"reuse" yaml:"reuse"`
+	Aggregate      string  `mapstructure:"aggregate" yaml:"aggregate"` // mean | sum
+	ScoringDropout bool    `mapstructure:"scoring_dropout" yaml:"scoring_dropout"`
+	ScorePrecision string  `mapstructure:"score_precision" yaml:"score_precision"` // f32
+	Head           string  `mapstructure:"head" yaml:"head"`                       // final
+	Log            bool    `mapstructure:"log" yaml:"log"`
+	Replay         string  `mapstructure:"replay" yaml:"replay"` // a recorded selection.jsonl
+}
+
+// Device says where to compute.
+type Device struct {
+	Name    string `mapstructure:"name" yaml:"name"`       // auto | cpu | reference
+	Threads int    `mapstructure:"threads" yaml:"threads"` // 0: all cores
+	ISA     string `mapstructure:"isa" yaml:"isa"`         // auto | avx512 | avx2 | portable | go
+}
+
+// Default returns the configuration that fine-tuning starts from.
+func Default() Config {
+	return Config{
+		Task: Task{Name: "classification", TextColumn: "1", LabelColumn: "2", Metric: "accuracy", MaxLength: 128},
+		Data: Data{Format: "tsv"},
+		Train: Train{Epochs: 3, MicroBatch: 32, Accumulate: 1, Precision: "f32", Seed: 1, Dropout: 0.1,
+			AttentionDropout: 0.1, ClipNorm: 1, Freeze: "none", SaveEvery: 500, KeepCheckpoints: 2},
+		Optimizer: Optimizer{Name: "adamw", LR: 5e-5, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: 0.01,
+			DecayExclude: []string{"bias", "norm"}, Schedule: "linear", Warmup: 0.1},
+		Sift: Sift{Score: "none", ExitLayer: 1, Keep: 0.5, Reuse: true, Aggregate: "mean",
+			ScoringDropout: true, ScorePrecision: "f32", Head: "final"},
+		Device: Device{Name: "auto", ISA: "auto"},
+	}
+}
