@@ -68,3 +68,9 @@ func KindOf(err error) Kind {
 	}
 	return Internal
 }
+
+// Known reports whether err carries a kind.
+func Known(err error) bool {
+	var e *Error
+	return errors.As(err, &e)
+}

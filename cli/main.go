@@ -1,0 +1,108 @@
+// Package cli is the command line: commands, configuration, progress and exit codes.
+// It is the only package that prints, opens devices or decides an exit code.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"sift/fault"
+)
+
+// Version is the program's version, recorded in certificates and run directories.
+const Version = "0.1.0"
+
+// exitCode maps the kind of an error to the codes of sysexits.h.
+func exitCode(err error) int {
+	switch fault.KindOf(err) {
+	case fault.Answer:
+		return 1
+	case fault.Usage:
+		return 64
+	case fault.Data:
+		return 65
+	case fault.Missing:
+		return 66
+	case fault.Device:
+		return 69
+	case fault.CannotWrite:
+		return 73
+	case fault.IO:
+		return 74
+	case fault.Interrupted:
+		return 75
+	case fault.Config:
+		return 78
+	case fault.Diverged:
+		return 80
+	}
+	return 70
+}
+
+// Main runs one command line and returns the exit code of the process.
+//
+// The first SIGINT or SIGTERM asks the command to stop at the next safe point; a
+// second one ends the process at once with code 75.
+func Main(args []string, stdout, stderr io.Writer) (code int) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	// A closed standard output is an error of the write, not a death by signal.
+	signal.Ignore(syscall.SIGPIPE)
+	go func() {
+		select {
+		case <-signals:
+		case <-ctx.Done():
+			return
+		}
+		fmt.Fprintln(stderr, "stopping after this update; interrupt again to stop at once")
+		cancel()
+		<-signals
+		os.Exit(75)
+	}()
+
+	defer func() {
+		if r := recover(); r != nil {
+			fmt.Fprintf(stderr, "error: internal error: %s\n", oneLine(fmt.Sprint(r)))
+			if os.Getenv("SIFT_DEBUG") != "" {
+				fmt.Fprintf(stderr, "%s", debug.Stack())
+			}
+			code = 70
+		}
+	}()
+	err := execute(ctx, args, stdout, stderr)
+	if err == nil {
+		return 0
+	}
+	if errors.Is(err, errPrinted) {
+		return exitCode(err)
+	}
+	fmt.Fprintf(stderr, "error: %s\n", oneLine(err.Error()))
+	return exitCode(err)
+}
+
+// errPrinted marks an error whose text the command has already shown.
+var errPrinted = errors.New("already reported")
+
+// oneLine keeps a message on one line and free of control characters, whatever a file name holds.
+func oneLine(s string) string {
+	s = strings.TrimRight(s, "\n")
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n' || r == '\t' || r == '\r':
+			return ' '
+		case r < ' ' || r == 0x7f:
+			return '?'
+		}
+		return r
+	}, s)
+}

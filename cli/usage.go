@@ -1,0 +1,61 @@
+package cli
+
+// usage is the one-line help of every configuration key.
+var usage = map[string]string{
+	"model.path":      "ONNX `file` to import, or a run directory",
+	"model.tokenizer": "`path` of a tokenizer directory, vocab.txt or tokenizer.json",
+
+	"task.name":             "what is learnt: classification",
+	"task.text_column":      "`column` of the text, by name or number from 1",
+	"task.text_pair_column": "`column` of the second text; none when empty",
+	"task.label_column":     "`column` of the label",
+	"task.metric":           "what decides the best checkpoint: accuracy, f1 or mcc",
+	"task.max_length":       "longest input in `tokens`, [CLS] and [SEP] included",
+
+	"data.train":  "labelled TSV `file` to train on",
+	"data.valid":  "labelled TSV `file` to validate on",
+	"data.format": "tsv",
+
+	"train.updates":           "optimiser updates; 0 counts by train.epochs",
+	"train.epochs":            "passes over the training examples (drawn ones, with selection)",
+	"train.micro_batch":       "sequences back-propagated at a time",
+	"train.accumulate":        "micro-batches per update",
+	"train.precision":         "compute type: f32",
+	"train.seed":              "seed of order, dropout, fresh weights and random selection",
+	"train.dropout":           "dropout probability of hidden states",
+	"train.attention_dropout": "dropout probability of attention weights",
+	"train.clip_norm":         "largest global gradient norm; 0 never clips",
+	"train.freeze":            "none, embeddings, encoder, or the number of lowest layers kept fixed",
+	"train.save_every":        "updates between checkpoints",
+	"train.evaluate_every":    "updates between validations; 0 validates after every epoch",
+	"train.keep_checkpoints":  "checkpoints kept, at least 2",
+	"train.early_stopping":    "validations without gain before stopping; 0 never stops",
+
+	"optimizer.name":          "adamw",
+	"optimizer.lr":            "peak learning rate",
+	"optimizer.beta1":         "decay of the first moment",
+	"optimizer.beta2":         "decay of the second moment",
+	"optimizer.eps":           "added to the root of the second moment",
+	"optimizer.weight_decay":  "decoupled weight decay",
+	"optimizer.decay_exclude": "kinds without decay, of bias, norm, embeddings",
+	"optimizer.schedule":      "linear, cosine or constant",
+	"optimizer.warmup":        "warm-up: below 1 a share of the updates, else updates",
+
+	"sift.score":           "what selects: none, loss, entropy or random",
+	"sift.exit_layer":      "layer after which the head scores",
+	"sift.keep":            "share of the drawn sequences that is back-propagated",
+	"sift.start":           "first update that selects",
+	"sift.end":             "first update that no longer selects; 0 never ends",
+	"sift.interrupt":       "every n-th update does not select; 0 never interrupts",
+	"sift.reuse":           "keep the scoring pass's activations instead of computing them again",
+	"sift.aggregate":       "mean or sum over a sequence's labelled tokens",
+	"sift.scoring_dropout": "score under the update's own dropout",
+	"sift.score_precision": "type of the scoring pass: f32",
+	"sift.head":            "head that scores: final",
+	"sift.log":             "write what was scored and kept to selection.jsonl",
+	"sift.replay":          "`file` with a recorded selection to train with",
+
+	"device.name":    "auto, cpu or reference",
+	"device.threads": "threads; 0 takes every core",
+	"device.isa":     "auto, avx512, avx2, portable or go",
+}
