@@ -1,0 +1,24 @@
+# make demo   import all-MiniLM-L6-v2, fine-tune it with SIFT, export it, prove the export
+# make test   every test, with what each part took
+# make        build ./sift
+.PHONY: all build demo test fixtures clean
+
+all: build
+
+build:
+	go build -o sift .
+
+# MODEL=path takes another ONNX file; TOKENIZER=path its tokenizer.
+demo: build
+	@scripts/demo
+
+test:
+	@scripts/test
+
+# Rewrites testdata/onnx and testdata/golden with PyTorch (Debian: python3-torch).
+fixtures:
+	python3 scripts/fixtures/export.py
+	python3 scripts/fixtures/goldens.py
+
+clean:
+	rm -rf sift build
