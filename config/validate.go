@@ -1,0 +1,277 @@
+package config
+
+import (
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"sift/fault"
+)
+
+// MaxDrawn bounds the sequences that one micro-batch may draw for selection.
+const MaxDrawn = 65536
+
+// Settle resolves the one pair of keys that exclude each other: train.updates given
+// without train.epochs turns the default train.epochs off. given reports whether a key
+// was set by anything but the default. Call it before Validate.
+func (c *Config) Settle(given func(key string) bool) {
+	if given("train.updates") && c.Train.Updates != 0 && !given("train.epochs") {
+		c.Train.Epochs = 0
+	}
+}
+
+// Validate reports the first value that is illegal whatever the model and the data
+// are, as a fault.Config error that names the key, the value and what is legal.
+func (c Config) Validate() error {
+	return first(c.Task.validate, c.Data.validate, c.Train.validate, c.Optimizer.validate, c.Sift.validate,
+		c.Device.validate, c.validateTogether)
+}
+
+// ValidateFinetune is Validate, and the inputs that fine-tuning cannot do without.
+func (c Config) ValidateFinetune() error {
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	return first(
+		func() error { return required("model.path", c.Model.Path, "an ONNX file") },
+		func() error { return required("data.train", c.Data.Train, "a labelled file") },
+		func() error {
+			if c.Train.EarlyStopping > 0 && c.Data.Valid == "" {
+				return illegal("train.early_stopping", c.Train.EarlyStopping, "needs data.valid")
+			}
+			return nil
+		},
+		func() error {
+			if c.Data.Valid != "" && c.Data.Valid == c.Data.Train {
+				return illegal("data.valid", c.Data.Valid, "must be another file than data.train")
+			}
+			return nil
+		},
+	)
+}
+
+func (t Task) validate() error {
+	return first(
+		oneOf("task.name", t.Name, "classification"),
+		func() error { return required("task.text_column", t.TextColumn, "a column's name, or its number from 1") },
+		func() error { return required("task.label_column", t.LabelColumn, "a column's name, or its number from 1") },
+		oneOf("task.metric", t.Metric, "accuracy", "f1", "mcc"),
+		intFrom("task.max_length", t.MaxLength, 3),
+	)
+}
+
+func (d Data) validate() error { return oneOf("data.format", d.Format, "tsv")() }
+
+func (t Train) validate() error {
+	return first(
+		intFrom("train.updates", t.Updates, 0),
+		floatFrom("train.epochs", t.Epochs, 0),
+		func() error {
+			switch {
+			case t.Updates == 0 && t.Epochs == 0:
+				return fault.New(fault.Config, "train.updates: 0: one of train.updates and train.epochs must be above 0")
+			case t.Updates != 0 && t.Epochs != 0:
+				return fault.New(fault.Config, "train.updates: %d: train.epochs is %v; one of the two must be 0", t.Updates, t.Epochs)
+			}
+			return nil
+		},
+		intFrom("train.micro_batch", t.MicroBatch, 1),
+		intFrom("train.accumulate", t.Accumulate, 1),
+		oneOf("train.precision", t.Precision, "f32"),
+		probability("train.dropout", t.Dropout),
+		probability("train.attention_dropout", t.AttentionDropout),
+		floatFrom("train.clip_norm", t.ClipNorm, 0),
+		t.validateFreeze,
+		intFrom("train.save_every", t.SaveEvery, 0),
+		intFrom("train.evaluate_every", t.EvaluateEvery, 0),
+		intFrom("train.keep_checkpoints", t.KeepCheckpoints, 2),
+		intFrom("train.early_stopping", t.EarlyStopping, 0),
+	)
+}
+
+func (t Train) validateFreeze() error {
+	if _, err := t.FrozenLayers(0); err != nil {
+		return err
+	}
+	return nil
+}
+
+// FrozenLayers returns how many of the lowest things are frozen in a model of the
+// given layers: -1 nothing, 0 the embeddings, n the embeddings and n layers.
+// layers is also the answer for "encoder".
+func (t Train) FrozenLayers(layers int) (int, error) {
+	switch t.Freeze {
+	case "none":
+		return -1, nil
+	case "embeddings":
+		return 0, nil
+	case "encoder":
+		return layers, nil
+	}
+	n, err := strconv.Atoi(t.Freeze)
+	if err != nil || n < 0 {
+		return 0, illegal("train.freeze", t.Freeze, "must be none, embeddings, encoder, or a number of layers from 0")
+	}
+	if layers > 0 && n > layers {
+		return 0, illegal("train.freeze", n, "the model has "+strconv.Itoa(layers)+" layers")
+	}
+	return n, nil
+}
+
+func (o Optimizer) validate() error {
+	rules := []func() error{
+		oneOf("optimizer.name", o.Name, "adamw"),
+		above("optimizer.lr", o.LR),
+		probability("optimizer.beta1", o.Beta1),
+		probability("optimizer.beta2", o.Beta2),
+		above("optimizer.eps", o.Eps),
+		floatFrom("optimizer.weight_decay", o.WeightDecay, 0),
+		oneOf("optimizer.schedule", o.Schedule, "linear", "cosine", "constant"),
+		floatFrom("optimizer.warmup", o.Warmup, 0),
+		func() error {
+			if o.Warmup >= 1 && o.Warmup != math.Trunc(o.Warmup) {
+				return illegal("optimizer.warmup", o.Warmup, "must be a share below 1 or a whole number of updates")
+			}
+			return nil
+		},
+	}
+	for _, name := range o.DecayExclude {
+		rules = append(rules, oneOf("optimizer.decay_exclude", name, "bias", "norm", "embeddings"))
+	}
+	return first(rules...)
+}
+
+func (s Sift) validate() error {
+	return first(
+		oneOf("sift.score", s.Score, "none", "loss", "entropy", "random"),
+		intFrom("sift.exit_layer", s.ExitLayer, 0),
+		func() error {
+			if !(s.Keep > 0 && s.Keep <= 1) { // also catches NaN
+				return illegal("sift.keep", s.Keep, "must be above 0 and at most 1")
+			}
+			return nil
+		},
+		intFrom("sift.start", s.Start, 0),
+		intFrom("sift.end", s.End, 0),
+		func() error {
+			if s.End != 0 && s.End <= s.Start {
+				return illegal("sift.end", s.End, "must be 0 (never) or above sift.start, which is "+strconv.Itoa(s.Start))
+			}
+			return nil
+		},
+		intFrom("sift.interrupt", s.Interrupt, 0),
+		func() error {
+			if s.Interrupt == 1 {
+				return illegal("sift.interrupt", 1, "would never select; must be 0 (never) or at least 2")
+			}
+			return nil
+		},
+		oneOf("sift.aggregate", s.Aggregate, "mean", "sum"),
+		oneOf("sift.score_precision", s.ScorePrecision, "f32"),
+		oneOf("sift.head", s.Head, "final"),
+		func() error {
+			if s.Replay != "" && s.Score == "none" {
+				return illegal("sift.replay", s.Replay, "sift.score is none; a replayed run must name the score it was recorded with")
+			}
+			return nil
+		},
+	)
+}
+
+func (d Device) validate() error {
+	return first(
+		oneOf("device.name", d.Name, "auto", "cpu", "reference"),
+		intFrom("device.threads", d.Threads, 0),
+		oneOf("device.isa", d.ISA, "auto", "avx512", "avx2", "portable", "go"),
+	)
+}
+
+// validateTogether checks keys of different sections against each other.
+func (c Config) validateTogether() error {
+	if c.Train.Updates > 0 && c.Optimizer.Warmup > float64(c.Train.Updates) {
+		return illegal("optimizer.warmup", c.Optimizer.Warmup, "must be at most train.updates, which is "+strconv.Itoa(c.Train.Updates))
+	}
+	if c.Train.MicroBatch > MaxDrawn {
+		return illegal("train.micro_batch", c.Train.MicroBatch, "must be at most "+strconv.Itoa(MaxDrawn))
+	}
+	if c.Sift.Score == "none" {
+		return nil
+	}
+	if c.Task.Name == "classification" && c.Sift.Score != "random" && c.Sift.ExitLayer == 0 {
+		return illegal("sift.exit_layer", 0, "a pooled task exits at 1 or above: at 0 every [CLS] is the same")
+	}
+	if drawn := math.Round(float64(c.Train.MicroBatch) / c.Sift.Keep); drawn > MaxDrawn {
+		return illegal("sift.keep", c.Sift.Keep, "would draw "+strconv.FormatFloat(drawn, 'g', 6, 64)+
+			" sequences for a micro-batch of "+strconv.Itoa(c.Train.MicroBatch)+"; at most "+strconv.Itoa(MaxDrawn))
+	}
+	return nil
+}
+
+func first(rules ...func() error) error {
+	for _, rule := range rules {
+		if err := rule(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func illegal(key string, value any, legal string) error {
+	return fault.New(fault.Config, "%s: %v: %s", key, value, legal)
+}
+
+func required(key, value, what string) error {
+	if value == "" {
+		return fault.New(fault.Config, "%s: not set: must be %s", key, what)
+	}
+	return nil
+}
+
+func oneOf(key, value string, legal ...string) func() error {
+	return func() error {
+		if slices.Contains(legal, value) {
+			return nil
+		}
+		if len(legal) == 1 {
+			return illegal(key, strconv.Quote(value), "must be "+legal[0])
+		}
+		return illegal(key, strconv.Quote(value), "must be one of "+strings.Join(legal, ", "))
+	}
+}
+
+func intFrom(key string, value, least int) func() error {
+	return func() error {
+		if value < least {
+			return illegal(key, value, "must be at least "+strconv.Itoa(least))
+		}
+		return nil
+	}
+}
+
+func floatFrom(key string, value, least float64) func() error {
+	return func() error {
+		if !(value >= least) || math.IsInf(value, 0) {
+			return illegal(key, value, "must be a finite number of at least "+strconv.FormatFloat(least, 'g', -1, 64))
+		}
+		return nil
+	}
+}
+
+func above(key string, value float64) func() error {
+	return func() error {
+		if !(value > 0) || math.IsInf(value, 0) {
+			return illegal(key, value, "must be a finite number above 0")
+		}
+		return nil
+	}
+}
+
+func probability(key string, value float64) func() error {
+	return func() error {
+		if !(value >= 0 && value < 1) {
+			return illegal(key, value, "must be at least 0 and below 1")
+		}
+		return nil
+	}
+}
