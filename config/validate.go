@@ -54,8 +54,12 @@ func (c Config) ValidateFinetune() error {
 func (t Task) validate() error {
 	return first(
 		oneOf("task.name", t.Name, "classification"),
-		func() error { return required("task.text_column", t.TextColumn, "a column's name, or its number from 1") },
-		func() error { return required("task.label_column", t.LabelColumn, "a column's name, or its number from 1") },
+		func() error {
+			return required("task.text_column", t.TextColumn, "a column's name, or its number from 1")
+		},
+		func() error {
+			return required("task.label_column", t.LabelColumn, "a column's name, or its number from 1")
+		},
 		oneOf("task.metric", t.Metric, "accuracy", "f1", "mcc"),
 		intFrom("task.max_length", t.MaxLength, 3),
 	)
