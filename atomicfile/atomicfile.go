@@ -12,12 +12,12 @@ import (
 	"sift/fault"
 )
 
-// Write calls write with a new file in path's directory and gives it the name path when
+// AtomicWrite calls write with a new file in path's directory and gives it the name path when
 // all of this succeeded: write, fsync, close, rename, fsync of the directory. The mode is
 // 0644 less the umask. On any failure before the rename the new file is removed and what
 // path held before stays. An error of write keeps its kind (fault.IO if it has none); one
 // of creating the file has kind fault.CannotWrite, the others fault.IO.
-func Write(path string, write func(io.Writer) error) (err error) {
+func AtomicWrite(path string, write func(io.Writer) error) (err error) {
 	f, err := create(path)
 	if err != nil {
 		return fault.New(fault.CannotWrite, "%s: cannot create: %w", path, reason(err))

@@ -27,7 +27,7 @@ func TestWriteReplaces(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "a.bin")
 	for _, text := range []string{"old, and longer", "new"} {
-		if err := Write(path, func(w io.Writer) error { _, err := io.WriteString(w, text); return err }); err != nil {
+		if err := AtomicWrite(path, func(w io.Writer) error { _, err := io.WriteString(w, text); return err }); err != nil {
 			t.Fatal(err)
 		}
 		got, err := os.ReadFile(path)
@@ -51,7 +51,7 @@ func TestFailureKeepsTheOldFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	disk := errors.New("no space")
-	err := Write(path, func(w io.Writer) error { io.WriteString(w, "half"); return disk })
+	err := AtomicWrite(path, func(w io.Writer) error { io.WriteString(w, "half"); return disk })
 	if !errors.Is(err, disk) || fault.KindOf(err) != fault.IO {
 		t.Errorf("error %v of kind %d", err, fault.KindOf(err))
 	}
@@ -67,7 +67,7 @@ func TestPanicLeavesNothing(t *testing.T) {
 	dir := t.TempDir()
 	func() {
 		defer func() { recover() }()
-		Write(filepath.Join(dir, "a"), func(io.Writer) error { panic("misuse") })
+		AtomicWrite(filepath.Join(dir, "a"), func(io.Writer) error { panic("misuse") })
 	}()
 	if n := names(t, dir); len(n) != 0 {
 		t.Errorf("left behind: %v", n)
@@ -77,7 +77,7 @@ func TestPanicLeavesNothing(t *testing.T) {
 func TestCannotCreate(t *testing.T) {
 	dir := t.TempDir()
 	for _, path := range []string{filepath.Join(dir, "none", "a"), dir, dir + "/", ""} {
-		err := Write(path, func(io.Writer) error { return nil })
+		err := AtomicWrite(path, func(io.Writer) error { return nil })
 		if fault.KindOf(err) != fault.CannotWrite {
 			t.Errorf("%q: %v", path, err)
 		}
