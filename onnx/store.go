@@ -1,0 +1,37 @@
+package onnx
+
+import (
+	"sift/bert"
+	"sift/fault"
+)
+
+// Changes says what a written file has that the imported one had not.
+type Changes struct {
+	Patched   []string // initializers whose payload differs
+	Added     []string // new initializers: untied parameters, and those of a new head
+	Nodes     []string // outputs of new nodes
+	Outputs   []string // new graph outputs
+	DataFiles []string // external data files written beside the model
+}
+
+// Store writes the model to path with the weights w: payloads are patched in place and
+// every other byte stays. Weights equal to those in the file leave its bytes alone.
+func Store(m *Match, w bert.Weights, path string) (*Changes, error) {
+	return nil, fault.New(fault.Internal, "store: not written yet")
+}
+
+// Export is Store with, where cfg has a classifier and the graph none, a grafted one.
+func Export(m *Match, cfg bert.Config, w bert.Weights, path string) (*Changes, error) {
+	return nil, fault.New(fault.Internal, "export: not written yet")
+}
+
+// Load reads all parameters, linear weights as [out,in].
+func Load(m *Match) (bert.Weights, error) {
+	return nil, fault.New(fault.Internal, "load: not written yet")
+}
+
+// InFileLayout turns a parameter, or its gradient, from [out,in] into the layout of the
+// initializer that holds it.
+func (m *Match) InFileLayout(role string, data []float32) (initializer string, dims []int64, out []float32, err error) {
+	return "", nil, nil, fault.New(fault.Internal, "not written yet")
+}
