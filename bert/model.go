@@ -1,98 +1,215 @@
 package bert
 
 import (
+	"math"
+
 	"sift/backend"
 	"sift/fault"
 )
 
-// Objective says which losses are trained. Their sum is the loss of a step.
-type Objective struct{ MLM, NSP, Classification bool }
-
-// Model holds the parameters of a Config on a device, their gradients, and what is
-// needed to run it forward. Training memory belongs to workspaces (NewWorkspace).
+// Model holds the parameters of a Config on a device, their gradients, the heads' memory
+// and a workspace to run it forward. Training memory belongs to further workspaces.
 // A Model is used by one goroutine at a time.
 type Model struct {
 	cfg    Config
 	limits Limits
 	params []Param
+	index  map[string]int
+
+	s           *backend.Stream
+	flat, grads backend.Tensor // [1,FlatLen]
+	arena       *backend.Arena // of the heads
+	memory      int64
+
+	objective Objective
+	unfrozen  []bool // by parameter: not frozen by the caller
+	trainable []bool // and read by the objective
+	lowest    int    // lowest stage with a trainable parameter; Layers+1 if only heads have
+
+	embeddings embeddings
+	blocks     []block
+	heads      heads
+	infer      *Workspace
 }
 
 // NewModel allocates a model whose parameters are all zero. No batch given to it, or to
 // a workspace of it, may exceed limits. The objective is classification if cfg has
 // classes, else masked LM and next sentence as far as cfg has those heads.
 func NewModel(dev backend.Device, cfg Config, limits Limits) (*Model, error) {
-	return nil, fault.New(fault.Internal, "bert: not written yet")
+	params, err := Params(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := limits.validate(cfg); err != nil {
+		return nil, err
+	}
+	m := &Model{cfg: cfg, limits: limits, params: params, index: make(map[string]int, len(params)), s: backend.NewStream(dev)}
+	for i, p := range params {
+		m.index[p.Role] = i
+	}
+	n := FlatLen(params)
+	for _, t := range []*backend.Tensor{&m.flat, &m.grads} {
+		if *t, err = backend.Alloc(dev, m.s.Float(), 1, n); err != nil {
+			return nil, err
+		}
+		m.memory += t.Buf.Bytes()
+	}
+	if err := m.allocateHeads(); err != nil {
+		return nil, err
+	}
+	m.unfrozen, m.trainable = make([]bool, len(params)), make([]bool, len(params))
+	for i := range m.unfrozen {
+		m.unfrozen[i] = true
+	}
+	m.blocks = make([]block, cfg.Layers)
+	if cfg.Classes > 0 {
+		m.objective = Objective{Classification: true}
+	} else {
+		m.objective = Objective{MLM: cfg.HasMLM, NSP: cfg.HasNSP}
+	}
+	m.bind()
+	m.infer, err = m.NewWorkspace(WorkspaceOptions{Limits: limits, Layers: cfg.Layers})
+	if err != nil {
+		return nil, err
+	}
+	return m, m.s.Sync()
 }
 
-// Config returns the configuration; Limits what memory was sized for.
+// validate refuses limits that no batch of cfg can have or that overflow 32-bit rows.
+func (l Limits) validate(cfg Config) error {
+	switch {
+	case l.Rows < 1 || l.Seqs < 1 || l.MaxLen < 1 || l.Labelled < 0 || l.Labelled > l.Rows:
+		return fault.New(fault.Config, "batch: %d tokens, %d sequences, longest %d, %d labels cannot be", l.Rows, l.Seqs, l.MaxLen, l.Labelled)
+	case l.Rows > math.MaxInt32/4 || l.Seqs > l.Rows:
+		return fault.New(fault.Config, "batch: %d sequences of %d tokens in all are too many", l.Seqs, l.Rows)
+	case l.MaxLen > cfg.MaxTokens():
+		return fault.New(fault.Config, "batch: sequences of %d tokens, the model's position table allows %d", l.MaxLen, cfg.MaxTokens())
+	}
+	return nil
+}
+
+// allocateHeads takes the memory of the heads, first counting it.
+func (m *Model) allocateHeads() error {
+	take := func(arena *backend.Arena) error {
+		a := &allocator{arena: arena, float: m.s.Float()}
+		h := &m.heads
+		if m.cfg.HasMLM {
+			h.m = a.mlm(m.cfg, m.limits.Labelled)
+			h.mlmStats = a.stats(m.limits.Labelled)
+		}
+		if m.cfg.HasPooler {
+			h.p = a.pooled(m.cfg, m.limits.Seqs)
+			h.nspStats, h.classStats = a.stats(m.limits.Seqs), a.stats(m.limits.Seqs)
+		}
+		return a.err
+	}
+	counter := backend.NewCounter()
+	err := take(counter)
+	if err == nil {
+		m.arena, err = backend.NewArena(m.s.Device(), counter.Peak())
+	}
+	if err == nil {
+		m.memory += m.arena.Size()
+		err = take(m.arena)
+	}
+	return err
+}
+
+// Free returns the model's memory to the device; workspaces made with NewWorkspace are
+// freed by their owners.
+func (m *Model) Free() error {
+	err := m.s.Sync()
+	for _, f := range []func() error{m.infer.Free, m.arena.Free, m.flat.Buf.Free, m.grads.Buf.Free} {
+		if e := f(); err == nil {
+			err = e
+		}
+	}
+	m.memory = 0
+	return err
+}
+
+// Config returns the configuration.
 func (m *Model) Config() Config { return m.cfg }
 
-// Limits returns the limits given to NewModel.
+// Limits returns the limits that memory was sized for.
 func (m *Model) Limits() Limits { return m.limits }
 
 // Params lists the parameters in the order of the flat buffers.
 func (m *Model) Params() []Param { return m.params }
 
 // Parameters returns the flat buffer [1,FlatLen] of all parameters.
-func (m *Model) Parameters() backend.Tensor { return backend.Tensor{} }
+func (m *Model) Parameters() backend.Tensor { return m.flat }
 
 // Grads returns the flat buffer of all gradients, laid out as Parameters. Backward adds
 // to it; the optimiser's step zeroes what it reads. Where a parameter is not trainable
 // it stays zero.
-func (m *Model) Grads() backend.Tensor { return backend.Tensor{} }
+func (m *Model) Grads() backend.Tensor { return m.grads }
 
 // Stream returns the stream that all of the model's work goes through.
-func (m *Model) Stream() *backend.Stream { return nil }
+func (m *Model) Stream() *backend.Stream { return m.s }
 
-// MemoryBytes returns the device memory held: parameters, gradients and workspaces.
-func (m *Model) MemoryBytes() int64 { return 0 }
+// MemoryBytes returns the device memory held: parameters, gradients, heads and all
+// workspaces.
+func (m *Model) MemoryBytes() int64 { return m.memory }
 
-// Init draws fresh parameters, as InitMissing does for all of them.
-func (m *Model) Init(seed uint64) error { return nil }
+// Inference returns the workspace of the methods that run the model forward. It runs any
+// batch within the limits through all layers and keeps nothing for a backward pass.
+func (m *Model) Inference() *Workspace { return m.infer }
 
-// SetWeights uploads all parameters; w must pass Check.
-func (m *Model) SetWeights(w Weights) error { return nil }
-
-// Weights downloads all parameters.
-func (m *Model) Weights() (Weights, error) { return nil, nil }
-
-// Gradients downloads the gradients of all trainable parameters.
-func (m *Model) Gradients() (Weights, error) { return nil, nil }
+// part returns parameter p in a flat buffer as [Rows,Cols].
+func (p Param) part(flat backend.Tensor) backend.Tensor {
+	return flat.ColRange(p.Offset, p.Len()).Reshape(p.Rows, p.Cols)
+}
 
 // ZeroGrads sets all gradients to 0.
-func (m *Model) ZeroGrads() {}
+func (m *Model) ZeroGrads() { m.s.Zero(m.grads) }
 
-// SetObjective chooses the losses. Parameters of heads that no chosen loss reads are
-// not trainable.
-func (m *Model) SetObjective(o Objective) error { return nil }
+// Init draws fresh parameters, as InitMissing does.
+func (m *Model) Init(seed uint64) error {
+	for _, p := range m.params {
+		if err := m.s.UploadF32(p.part(m.flat), freshValues(p, seed)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
-// Objective returns the chosen losses.
-func (m *Model) Objective() Objective { return Objective{} }
+// SetWeights uploads all parameters; w must pass Check.
+func (m *Model) SetWeights(w Weights) error {
+	if err := w.Check(m.cfg); err != nil {
+		return err
+	}
+	for _, p := range m.params {
+		if err := m.s.UploadF32(p.part(m.flat), w[p.Role]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
-// FreezeLayers freezes the lowest part of the trunk: -1 nothing, 0 the embeddings,
-// n the embeddings and n layers. Backward stops above it. A decoder tied to frozen word
-// embeddings is frozen with them.
-func (m *Model) FreezeLayers(n int) error { return nil }
+// Weights downloads all parameters.
+func (m *Model) Weights() (Weights, error) {
+	w := make(Weights, len(m.params))
+	for _, p := range m.params {
+		w[p.Role] = make([]float32, p.Len())
+		if err := m.s.DownloadF32(w[p.Role], p.part(m.flat)); err != nil {
+			return nil, err
+		}
+	}
+	return w, nil
+}
 
-// SetTrainable freezes each parameter for which f is false. Query, key and value of a
-// layer go together. It replaces what FreezeLayers set.
-func (m *Model) SetTrainable(f func(Param) bool) error { return nil }
-
-// Trainable reports whether parameter i of Params receives a gradient.
-func (m *Model) Trainable(i int) bool { return false }
-
-// Classify runs b without dropout and returns the logits [S,Classes] of the classifier
-// in dst[:0], which is grown if it is too short.
-func (m *Model) Classify(b *Batch, dst []float32) ([]float32, error) { return nil, nil }
-
-// Hidden returns the representation [T,Hidden] after layer (0: the embeddings).
-func (m *Model) Hidden(b *Batch, layer int, dst []float32) ([]float32, error) { return nil, nil }
-
-// Pooled returns tanh(pooler(h_CLS)), [S,Hidden].
-func (m *Model) Pooled(b *Batch, dst []float32) ([]float32, error) { return nil, nil }
-
-// MLMLogits returns the masked-LM logits [len(rows),Vocab] of the given rows.
-func (m *Model) MLMLogits(b *Batch, rows []int32, dst []float32) ([]float32, error) { return nil, nil }
-
-// NSPLogits returns the next-sentence logits [S,2].
-func (m *Model) NSPLogits(b *Batch, dst []float32) ([]float32, error) { return nil, nil }
+// Gradients downloads the gradients of all trainable parameters.
+func (m *Model) Gradients() (Weights, error) {
+	w := make(Weights, len(m.params))
+	for i, p := range m.params {
+		if !m.trainable[i] {
+			continue
+		}
+		w[p.Role] = make([]float32, p.Len())
+		if err := m.s.DownloadF32(w[p.Role], p.part(m.grads)); err != nil {
+			return nil, err
+		}
+	}
+	return w, nil
+}
