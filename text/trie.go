@@ -1,0 +1,90 @@
+package text
+
+import (
+	"slices"
+	"sort"
+)
+
+// trie holds the vocabulary by bytes. Node 0 is the root; the children of a node are
+// consecutive and sorted by label.
+type trie struct {
+	first []int32 // children of node n: first[n] .. first[n+1]-1
+	label []byte  // the byte that leads to a node
+	id    []int32 // the token that ends at a node, -1 if none
+}
+
+// newTrie builds the trie of tokens, level by level; its size is at most one node per
+// byte of the vocabulary.
+func newTrie(ids map[string]int32) trie {
+	tokens := make([]string, 0, len(ids))
+	for token := range ids {
+		if token != "" {
+			tokens = append(tokens, token)
+		}
+	}
+	slices.Sort(tokens)
+
+	// A node is the run of tokens [lo, hi) that share their first depth bytes.
+	type run struct{ lo, hi, depth int }
+	t := trie{label: []byte{0}, id: []int32{-1}}
+	queue := []run{{0, len(tokens), 0}}
+	for n := 0; n < len(queue); n++ {
+		r := queue[n]
+		t.first = append(t.first, int32(len(queue)))
+		if r.lo < r.hi && len(tokens[r.lo]) == r.depth { // the shortest comes first
+			t.id[n] = ids[tokens[r.lo]]
+			r.lo++
+		}
+		for r.lo < r.hi {
+			b := tokens[r.lo][r.depth]
+			end := r.lo + sort.Search(r.hi-r.lo, func(i int) bool { return tokens[r.lo+i][r.depth] > b })
+			queue = append(queue, run{r.lo, end, r.depth + 1})
+			t.label = append(t.label, b)
+			t.id = append(t.id, -1)
+			r.lo = end
+		}
+	}
+	t.first = append(t.first, int32(len(queue)))
+	return t
+}
+
+// child returns the node that b leads to, or -1.
+func (t *trie) child(n int32, b byte) int32 {
+	lo, hi := t.first[n], t.first[n+1]
+	for hi-lo > 8 {
+		if m := lo + (hi-lo)/2; t.label[m] <= b {
+			lo = m
+		} else {
+			hi = m
+		}
+	}
+	for ; lo < hi; lo++ {
+		if t.label[lo] == b {
+			return lo
+		}
+	}
+	return -1
+}
+
+// find returns the node of s, or -1.
+func (t *trie) find(s string) int32 {
+	n := int32(0)
+	for i := 0; i < len(s) && n >= 0; i++ {
+		n = t.child(n, s[i])
+	}
+	return n
+}
+
+// longest returns the longest token below node n that begins word, and how many bytes
+// of word it takes; 0 if there is none.
+func (t *trie) longest(n int32, word []byte) (id int32, size int) {
+	for i, b := range word {
+		if n = t.child(n, b); n < 0 {
+			break
+		}
+		if t.id[n] >= 0 {
+			id, size = t.id[n], i+1
+		}
+	}
+	return id, size
+}
