@@ -2,52 +2,209 @@ package train
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
 
 	"sift/backend"
+	"sift/bert"
 	"sift/config"
 	"sift/fault"
+	"sift/text"
 )
 
 // Classifier is a trained model with all that is needed to use it: from a run
 // directory, or from an ONNX file with its tokenizer and label names beside it.
 type Classifier struct {
-	Path   string      // the run directory or the ONNX file
-	Import string      // the ONNX file the weights were imported from: what an export grafts onto
-	Labels []string    // by class
-	Task   config.Task // columns and maximum length
-	Run    string      // the run directory, empty for an ONNX file
-	Update int         // the update the weights are from
-	Source string      // the checkpoint file the weights are from, or the ONNX file
+	Path      string      // the run directory or the ONNX file
+	Import    string      // the ONNX file the weights were imported from: what an export grafts onto
+	Labels    []string    // by class
+	Task      config.Task // columns and maximum length
+	Run       string      // the run directory, empty for an ONNX file
+	Update    int         // the update the weights are from
+	Source    string      // the checkpoint file the weights are from, or the ONNX file
+	Config    bert.Config
+	Weights   bert.Weights
+	Tokenizer *text.Tokenizer
 }
 
 // OpenOptions say what to read.
 type OpenOptions struct {
 	Checkpoint string       // of a run: "best" (the default; the last where nothing was evaluated), "last", or a file
 	Tokenizer  string       // default: the run's, or beside the ONNX file
-	Labels     []string     // default: the run's, or id2label of config.json beside the ONNX file, or 0, 1, ...
+	Labels     []string     // of an ONNX file; default: id2label of config.json beside it, or 0, 1, ...
 	Notice     func(string) // optional: told of a damaged checkpoint that was passed over
 }
 
 // Open reads a run directory or an ONNX file.
 func Open(path string, opt OpenOptions) (*Classifier, error) {
-	return nil, fault.New(fault.Internal, "train: not written yet")
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, diskError(fault.Missing, path, err)
+	}
+	if info.IsDir() {
+		return openRun(path, opt)
+	}
+	return openONNX(path, opt)
 }
 
 // OpenRun is Open for a run directory, its best checkpoint.
 func OpenRun(dir string) (*Classifier, error) { return Open(dir, OpenOptions{}) }
 
+func openRun(dir string, opt OpenOptions) (*Classifier, error) {
+	cfg, err := readRunConfig(dir)
+	if err != nil {
+		return nil, err
+	}
+	p, err := openWeights(dir, opt)
+	if err != nil {
+		return nil, err
+	}
+	defer p.Close()
+	c := &Classifier{
+		Path: dir, Run: dir, Import: cfg.Model.Path, Labels: p.Labels, Task: cfg.Task,
+		Update: p.Update, Source: p.path, Config: p.Model,
+	}
+	if c.Weights, err = p.weights(); err != nil {
+		return nil, err
+	}
+	if opt.Tokenizer == "" {
+		opt.Tokenizer = filepath.Join(dir, modelDir)
+	}
+	c.Tokenizer, err = text.Load(opt.Tokenizer)
+	return c, err
+}
+
+// openWeights opens the checkpoint of a run that opt asks for.
+func openWeights(dir string, opt OpenOptions) (*checkpoint, error) {
+	folder := filepath.Join(dir, checkpointDir)
+	switch opt.Checkpoint {
+	case "", "best":
+		c, err := openCheckpoint(osDisk{}, filepath.Join(folder, bestName))
+		if err == nil {
+			return c, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) && opt.Notice != nil {
+			opt.Notice(err.Error() + "; using the last checkpoint")
+		}
+	case "last":
+	default:
+		return openCheckpoint(osDisk{}, opt.Checkpoint)
+	}
+	c, _, err := newest(osDisk{}, folder, opt.Notice)
+	if err == nil && c == nil {
+		return nil, fault.New(fault.Missing, "%s: no checkpoint yet", dir)
+	}
+	return c, err
+}
+
+func openONNX(path string, opt OpenOptions) (*Classifier, error) {
+	g, err := importGraph(path)
+	if err != nil {
+		return nil, err
+	}
+	defer g.Close()
+	c := &Classifier{Path: path, Import: path, Source: path, Config: g.config, Task: config.Default().Task, Labels: opt.Labels}
+	n := c.Config.Classes
+	if n == 0 {
+		return nil, fault.New(fault.Data, "%s: the model has no classifier", path)
+	}
+	if c.Labels == nil {
+		c.Labels = headLabels(path, n)
+	}
+	if c.Labels == nil {
+		for i := range n {
+			c.Labels = append(c.Labels, strconv.Itoa(i))
+		}
+	}
+	if len(c.Labels) != n {
+		return nil, fault.New(fault.Data, "%s: %d labels for a classifier of %d", path, len(c.Labels), n)
+	}
+	if opt.Tokenizer == "" {
+		opt.Tokenizer = filepath.Dir(path)
+	}
+	if c.Tokenizer, err = text.Load(opt.Tokenizer); err != nil {
+		return nil, err
+	}
+	if err := checkVocabulary(c.Tokenizer, c.Config, opt.Tokenizer, opt.Notice); err != nil {
+		return nil, err
+	}
+	c.Weights, err = g.load()
+	return c, err
+}
+
 // ReadOptions say how to read a file of examples.
 type ReadOptions struct {
 	Device    backend.Device
-	Task      config.Task // columns, maximum length
-	BatchSize int         // sequences at a time; 0: 32
-	Progress  func(Event) // optional: *Evaluating
+	Task      config.Task  // columns, maximum length
+	BatchSize int          // sequences at a time; 0: 32
+	Progress  func(Event)  // optional: *Evaluating
+	Notice    func(string) // optional: what was mended on reading the file
 }
 
-// Evaluate runs c over a labelled file.
+// on puts the classifier on a device, sized for e, and gives each example's logits to
+// each.
+func (c *Classifier) on(ctx context.Context, e *examples, opt ReadOptions, each func(int, []float32) error) error {
+	if e.Len() == 0 {
+		return nil
+	}
+	size := opt.BatchSize
+	if size <= 0 {
+		size = 32
+	}
+	rows, longest := 0, e.longest()
+	for first := 0; first < e.Len(); first += size {
+		rows = max(rows, e.Offsets[min(first+size, e.Len())]-e.Offsets[first])
+	}
+	m, err := bert.NewModel(opt.Device, c.Config, bert.Limits{Rows: max(rows, longest), Seqs: min(size, e.Len()), MaxLen: longest})
+	if err != nil {
+		return err
+	}
+	defer m.Free()
+	if err := m.SetWeights(c.Weights); err != nil {
+		return err
+	}
+	_, err = classify(ctx, m, bert.NewPacker(m.Limits()), e, nil, each, opt.Progress)
+	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return fault.New(fault.Interrupted, "%s: interrupted", c.Path)
+	}
+	return err
+}
+
+// Evaluate runs c over a labelled file. Every label of the file must be one of c's.
 func (c *Classifier) Evaluate(ctx context.Context, file string, opt ReadOptions) (*Evaluation, error) {
-	return nil, fault.New(fault.Internal, "train: not written yet")
+	start := time.Now()
+	labels, err := text.NewLabels(c.Labels)
+	if err != nil {
+		return nil, fault.In(c.Path, err)
+	}
+	e, _, err := readExamples(file, opt.Task, labels, c.Tokenizer, c.Config, opt.Notice)
+	if err != nil {
+		return nil, err
+	}
+	if e.Len() == 0 {
+		return nil, fault.New(fault.Data, "%s: no examples", file)
+	}
+	counts := newConfusion(len(c.Labels))
+	err = c.on(ctx, e, opt, func(i int, logits []float32) error {
+		counts.add(int(e.Labels[i]), logits)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	result := counts.evaluation(c.Labels)
+	if !finite(result.Loss) {
+		return nil, fault.New(fault.Data, "%s: the mean loss on %s is %v", c.Source, file, result.Loss)
+	}
+	result.Tokens = e.tokens()
+	result.Seconds = time.Since(start).Seconds()
+	return &result, nil
 }
 
 // Prediction is one line of Predict's output.
@@ -62,12 +219,61 @@ type Prediction struct {
 }
 
 // Predict writes one JSON object a line for each example of file, in its order, as
-// the batches are done.
+// the batches are done, and returns how many. Labels in the file are not read.
 func (c *Classifier) Predict(ctx context.Context, file string, out io.Writer, opt ReadOptions) (int, error) {
-	return 0, fault.New(fault.Internal, "train: not written yet")
+	opt.Task.LabelColumn = ""
+	e, data, err := readExamples(file, opt.Task, nil, c.Tokenizer, c.Config, opt.Notice)
+	if err != nil {
+		return 0, err
+	}
+	encoder, n := json.NewEncoder(out), 0
+	encoder.SetEscapeHTML(false)
+	err = c.predict(ctx, e, data, opt, func(p Prediction) error {
+		if err := encoder.Encode(p); err != nil {
+			return fault.New(fault.IO, "writing predictions: %w", err)
+		}
+		n++
+		return nil
+	})
+	return n, err
 }
 
 // PredictTexts is Predict for examples given in memory; pairs may be nil.
 func (c *Classifier) PredictTexts(ctx context.Context, texts, pairs []string, opt ReadOptions) ([]Prediction, error) {
-	return nil, fault.New(fault.Internal, "train: not written yet")
+	data := &text.Dataset{Path: "texts", Pairs: pairs != nil}
+	for i, a := range texts {
+		x := text.Example{A: a, Label: -1, Line: i + 1}
+		if pairs != nil {
+			x.B = pairs[i]
+		}
+		data.Examples = append(data.Examples, x)
+	}
+	if err := checkLength(opt.Task, c.Config); err != nil {
+		return nil, err
+	}
+	var list []Prediction
+	err := c.predict(ctx, encode(data, opt.Task, c.Tokenizer, c.Config), data, opt, func(p Prediction) error {
+		list = append(list, p)
+		return nil
+	})
+	return list, err
+}
+
+func (c *Classifier) predict(ctx context.Context, e *examples, data *text.Dataset, opt ReadOptions, each func(Prediction) error) error {
+	probabilities := make([]float64, len(c.Labels))
+	return c.on(ctx, e, opt, func(i int, logits []float32) error {
+		softmax(probabilities, logits)
+		best := argmax(logits)
+		if !finite(probabilities[best]) {
+			return fault.New(fault.Data, "%s: line %d: %s gives a probability that is not a number", data.Path, data.Examples[i].Line, c.Source)
+		}
+		p := Prediction{
+			Index: i, Line: data.Examples[i].Line, Text: data.Examples[i].A, TextPair: data.Examples[i].B,
+			Label: c.Labels[best], Probability: probabilities[best], Probabilities: make(map[string]float64, len(c.Labels)),
+		}
+		for k, name := range c.Labels {
+			p.Probabilities[name] = probabilities[k]
+		}
+		return each(p)
+	})
 }

@@ -9,16 +9,17 @@ type Event interface{ event() }
 
 // Planned comes once, before the first update.
 type Planned struct {
-	Updates   int     // of the whole run
-	Epochs    float64 // passes over the examples that these updates draw
-	Drawn     int     // samples drawn by the whole run
-	Kept      int     // samples back-propagated by the whole run
-	Done      int     // updates already done, when a run is resumed
-	Examples  int     // in the training file
-	Tokens    int     // in the training file, special tokens included
-	Cut       int     // examples cut to task.max_length
-	Labels    []string
-	Validated int // examples in the validation file
+	Updates     int     // of the whole run
+	Epochs      float64 // passes over the examples that these updates draw
+	Drawn       int     // samples drawn by the whole run
+	Kept        int     // samples back-propagated by the whole run
+	Done        int     // updates already done, when a run is resumed
+	Examples    int     // in the training file
+	Tokens      int     // in the training file, special tokens included
+	Cut         int     // examples cut to task.max_length
+	Labels      []string
+	Validated   int   // examples in the validation file
+	MemoryBytes int64 // device memory of the model
 }
 
 // Updated comes after each update. Metrics is the line written to metrics.jsonl.

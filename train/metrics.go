@@ -2,21 +2,22 @@ package train
 
 // Metrics is one update's line in metrics.jsonl. All fields but those of Timing are
 // the same, bit for bit, in every run of the same configuration on the same device.
+// Losses are means over the update's micro-batches of the means of each, as gradients are.
 type Metrics struct {
-	Kind            string  `json:"kind"`   // "update"
-	Update          int     `json:"update"` // from 1
-	Epoch           float64 `json:"epoch"`  // passes over the examples, drawn so far
-	Selecting       bool    `json:"selecting"`
-	ScoredLoss      float64 `json:"scored_loss"` // mean over the samples drawn, at the exit layer; kept_loss when nothing was scored
-	KeptLoss        float64 `json:"kept_loss"`   // mean over the samples back-propagated, at the last layer
-	Accuracy        float64 `json:"accuracy"`    // over the samples back-propagated
-	LearningRate    float64 `json:"lr"`
-	GradNorm        float64 `json:"grad_norm"`  // before clipping
-	KeptShare       float64 `json:"kept_share"` // of the samples drawn by this update
-	SamplesDrawn    int     `json:"samples_drawn"`
-	SamplesBackprop int     `json:"samples_backpropagated"`
-	TokensDrawn     int     `json:"tokens_drawn"`
-	TokensBackprop  int     `json:"tokens_backpropagated"`
+	Kind            string   `json:"kind"`   // "update"
+	Update          int      `json:"update"` // from 1
+	Epoch           float64  `json:"epoch"`  // passes over the examples, drawn so far
+	Selecting       bool     `json:"selecting"`
+	ScoredLoss      *float64 `json:"scored_loss"` // of the samples drawn, at the exit layer; null where the exit head did not run
+	KeptLoss        float64  `json:"kept_loss"`   // of the samples back-propagated, at the last layer
+	Accuracy        float64  `json:"accuracy"`    // over the samples back-propagated
+	LearningRate    float64  `json:"lr"`
+	GradNorm        float64  `json:"grad_norm"`  // before clipping
+	KeptShare       float64  `json:"kept_share"` // of the samples drawn by this update
+	SamplesDrawn    int      `json:"samples_drawn"`
+	SamplesBackprop int      `json:"samples_backpropagated"`
+	TokensDrawn     int      `json:"tokens_drawn"`
+	TokensBackprop  int      `json:"tokens_backpropagated"`
 	Timing
 }
 

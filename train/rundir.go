@@ -1,0 +1,186 @@
+package train
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/gofrs/flock"
+	"go.yaml.in/yaml/v3"
+
+	"sift/config"
+	"sift/fault"
+)
+
+// What a run directory holds.
+const (
+	configName    = "config.yaml"
+	metricsName   = "metrics.jsonl"
+	selectionName = "selection.jsonl"
+	summaryName   = "summary.json"
+	lockName      = ".lock"
+	modelDir      = "model"
+	modelName     = "model.onnx"
+	configJSON    = "config.json"
+	certificate   = "certificate.json"
+)
+
+// lockRun takes the run directory for this process. The lock goes with the process, so
+// a crash leaves nothing to clean up; the file stays.
+func lockRun(dir string) (*flock.Flock, error) {
+	lock := flock.New(filepath.Join(dir, lockName))
+	ok, err := lock.TryLock()
+	if err != nil {
+		return nil, diskError(fault.CannotWrite, dir, err)
+	}
+	if !ok {
+		return nil, fault.New(fault.CannotWrite, "%s: another process is working on this run", dir)
+	}
+	return lock, nil
+}
+
+// checkNew refuses a directory that holds anything.
+func checkNew(dir string) error {
+	names, err := osDisk{}.List(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return diskError(fault.CannotWrite, dir, err)
+	}
+	for _, name := range names {
+		if name == configName {
+			return fault.New(fault.CannotWrite, "%s: already a run; continue it with --resume or choose another directory", dir)
+		}
+		if name != lockName {
+			return fault.New(fault.CannotWrite, "%s: not empty (%s)", dir, name)
+		}
+	}
+	return nil
+}
+
+// makeRun creates the directories and the files that are known before training.
+func makeRun(d disk, dir string, in *material) error {
+	for _, sub := range []string{dir, filepath.Join(dir, checkpointDir), filepath.Join(dir, modelDir)} {
+		if err := d.Mkdir(sub); err != nil {
+			return diskError(fault.CannotWrite, sub, err)
+		}
+	}
+	for _, f := range in.files {
+		if err := writeFile(d, filepath.Join(dir, modelDir, f.name), f.data); err != nil {
+			return err
+		}
+	}
+	data, err := huggingFaceConfig(in.model, in.labels)
+	if err != nil {
+		return err
+	}
+	if err := writeFile(d, filepath.Join(dir, modelDir, configJSON), data); err != nil {
+		return err
+	}
+	// Last, because a directory with a configuration is a run.
+	return writeFile(d, filepath.Join(dir, configName), []byte(in.configText))
+}
+
+func writeFile(d disk, path string, data []byte) error {
+	return replace(d, path, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+}
+
+// readRunConfig reads config.yaml of a run.
+func readRunConfig(dir string) (config.Config, error) {
+	path := filepath.Join(dir, configName)
+	data, err := readAll(osDisk{}, path, 16<<20)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return config.Config{}, fault.New(fault.Missing, "%s: not a run directory: it has no %s", dir, configName)
+		}
+		return config.Config{}, err
+	}
+	return parseConfig(path, data)
+}
+
+// parseConfig decodes a resolved configuration; path is for errors.
+func parseConfig(path string, data []byte) (config.Config, error) {
+	var c config.Config
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	decoder.KnownFields(true)
+	if err := decoder.Decode(&c); err != nil {
+		return config.Config{}, fault.New(fault.Data, "%s: %s", path, strings.ReplaceAll(err.Error(), "\n", " "))
+	}
+	return c, nil
+}
+
+// checkResume refuses to continue a checkpoint under other conditions, naming the first.
+func checkResume(c *checkpoint, in *material, cfg config.Config, device deviceRecord) error {
+	for _, f := range []struct{ key, path, was, is string }{
+		{"data.train", cfg.Data.Train, c.Inputs.Train, in.hashes.Train},
+		{"data.valid", cfg.Data.Valid, c.Inputs.Valid, in.hashes.Valid},
+		{"model.path", cfg.Model.Path, c.Inputs.Model, in.hashes.Model},
+		{"model.tokenizer", cfg.Model.Tokenizer, c.Inputs.Tokenizer, in.hashes.Tokenizer},
+		{"sift.replay", cfg.Sift.Replay, c.Inputs.Replay, in.hashes.Replay},
+	} {
+		if f.was != f.is {
+			return fault.New(fault.Data, "%s: %s: not the file this run was started with: SHA-256 %s, was %s",
+				f.path, f.key, short(f.is), short(f.was))
+		}
+	}
+	if c.Device != device {
+		return fault.New(fault.Device, "device: %s, but %s was written on %s; other kernels would give other numbers",
+			device, c.path, c.Device)
+	}
+	if c.Model != in.model {
+		return fault.New(fault.Data, "%s: a model of another shape", c.path)
+	}
+	return nil
+}
+
+func short(hash string) string {
+	if hash == "" {
+		return "none"
+	}
+	return hash[:min(12, len(hash))]
+}
+
+func (d deviceRecord) String() string {
+	return strings.TrimSpace(fmt.Sprintf("%s %s %s", d.Kind, d.ISA, d.Float))
+}
+
+// checkConflicts refuses a changed configuration, naming every changed key.
+func checkConflicts(dir string, before, after config.Config) error {
+	changes := config.ResumeConflicts(before, after)
+	if len(changes) == 0 {
+		return nil
+	}
+	var list []string
+	for _, c := range changes {
+		list = append(list, fmt.Sprintf("%s is %s, was %s", c.Key, orNone(c.To), orNone(c.From)))
+	}
+	return fault.New(fault.Config, "%s: cannot resume with another configuration: %s",
+		filepath.Join(dir, configName), strings.Join(list, "; "))
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "not set"
+	}
+	return s
+}
+
+// discardNew removes what a run that never began has written, and the directory if it
+// was made for it.
+func discardNew(dir string, existed bool) {
+	for _, name := range []string{configName, metricsName, selectionName, lockName, checkpointDir, modelDir} {
+		os.RemoveAll(filepath.Join(dir, name))
+	}
+	if !existed {
+		os.Remove(dir) // fails, as it should, if it holds anything
+	}
+}
