@@ -155,7 +155,7 @@ func (r rig) loss(b *bert.Batch, mode bert.Mode, scale float64) float64 {
 	n := r.m.Config().Layers
 	r.w.Embed(mode)
 	r.w.Encode(0, n)
-	check(r.t, r.w.Heads(n, scale))
+	check(r.t, r.w.Heads(n, r.m.Objective(), scale))
 	if scale != 0 {
 		check(r.t, r.w.Backward())
 	}

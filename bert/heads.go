@@ -72,19 +72,19 @@ func (t *stats) download(s *backend.Stream) (RowLosses, error) {
 	return RowLosses{Loss: h[:n], Entropy: h[n : 2*n], Correct: h[3*n:]}, nil
 }
 
-// Heads runs the objective's heads on the representation after n layers, for the labels
-// of the loaded batch. With scale 0 that is all. Otherwise the loss of the step is scale
+// Heads runs the heads of obj on the representation after n layers, for the labels of
+// the loaded batch. With scale 0 that is all. Otherwise the loss of the step is scale
 // times the sum of the mean masked-LM loss over labelled rows, the mean next-sentence
-// and the mean classification loss over labelled sequences, n must be the last layer,
-// and the heads' gradients are added to and the trunk's left for Backward.
-func (w *Workspace) Heads(n int, scale float64) error {
+// and the mean classification loss over labelled sequences, obj must be the model's
+// objective, n the last layer, and the heads' gradients are added to and the trunk's
+// left for Backward.
+func (w *Workspace) Heads(n int, obj Objective, scale float64) error {
 	m := w.m
-	obj := m.objective
 	h := &m.heads
 	var dx backend.Tensor
 	if scale != 0 {
-		if n != m.cfg.Layers || !w.opt.Grads {
-			return fault.New(fault.Internal, "bert: gradients start at the last layer of a workspace for them")
+		if n != m.cfg.Layers || !w.opt.Grads || obj != m.objective {
+			return fault.New(fault.Internal, "bert: gradients start with the objective at the last layer of a workspace for them")
 		}
 		if m.lowest <= m.cfg.Layers {
 			dx = w.g0.RowRange(0, w.in.rows)

@@ -7,6 +7,7 @@ package sift
 
 import (
 	"math"
+	"time"
 
 	"sift/bert"
 	"sift/config"
@@ -42,6 +43,8 @@ type Options struct {
 
 	Record *Recorder // optional
 	Replay *Replay   // optional: whom to keep, from a record
+
+	Now func() time.Time // for Result's times; nil: time.Now
 }
 
 // FromConfig reads the sections sift and train. Record and Replay stay nil.
@@ -109,7 +112,7 @@ func (o Options) Validate(cfg bert.Config, obj bert.Objective) error {
 	case !obj.MLM && !obj.Classification:
 		return bad("sift.score", "%s needs a masked-LM or classification objective; the next-sentence loss is not scored", o.Score)
 	case o.Reuse && !o.ScoringDropout && (o.Dropout > 0 || o.AttentionDropout > 0):
-		return bad("sift.reuse", "the prefix can be used again only with sift.scoring_dropout; set one of them otherwise")
+		return bad("sift.reuse", "true with sift.scoring_dropout false: the scored prefix is then not the trained one; set sift.reuse to false")
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package sift
 
 import (
+	"math"
 	"time"
 
 	"sift/bert"
@@ -34,41 +35,162 @@ type Result struct {
 	ScoreTime, StepTime time.Duration // StepTime includes ScoreTime
 }
 
-// Evaluation is the result of a batch without dropout, selection or gradients.
-type Evaluation struct {
-	Loss, MLMLoss, NSPLoss, ClassLoss float64 // means over the counts below
-	Correct, Count                    int
-	NSPCorrect, NSPCount              int
-	Logits                            []float32 // [S,Classes] of a classifier; valid until the next call
-}
-
 // Stepper runs sifted steps of a model. It is used by one goroutine at a time.
-type Stepper struct{ opt Options }
+type Stepper struct {
+	m      *bert.Model
+	opt    Options
+	main   *bert.Workspace // the kept sequences, all layers, with gradients
+	prefix *bert.Workspace // with reuse: the drawn sequences up to the exit layer
+
+	compact  *bert.Batch // the kept sequences
+	rows     []int32     // their rows in the drawn batch
+	sequence []Scores
+	scores   []float64
+	order    []int
+	kept     []int
+	logits   []float32
+}
 
 // NewStepper allocates the memory of all later steps: a workspace for the kept
 // sequences and, with reuse, one for the prefix of the drawn ones. Freeze and choose
 // the objective of m before.
 func NewStepper(m *bert.Model, opt Options) (*Stepper, error) {
-	return nil, fault.New(fault.Internal, "sift: not written yet")
+	cfg, drawn := m.Config(), m.Limits()
+	if err := opt.Validate(cfg, m.Objective()); err != nil {
+		return nil, err
+	}
+	if opt.MicroBatch == 0 {
+		opt.MicroBatch = drawn.Seqs
+	}
+	if opt.Now == nil {
+		opt.Now = time.Now
+	}
+	kept := drawn
+	kept.Seqs = min(drawn.Seqs, opt.MicroBatch)
+	kept.Rows = min(drawn.Rows, kept.Seqs*drawn.MaxLen)
+	kept.Labelled = min(drawn.Labelled, kept.Rows)
+	s := &Stepper{m: m, opt: opt, compact: bert.NewBatch(kept), rows: make([]int32, 0, kept.Rows),
+		sequence: make([]Scores, 0, drawn.Seqs), scores: make([]float64, 0, drawn.Seqs),
+		order: make([]int, 0, drawn.Seqs), kept: make([]int, 0, drawn.Seqs)}
+	var err error
+	if s.main, err = m.NewWorkspace(bert.WorkspaceOptions{Limits: kept, Layers: cfg.Layers, Grads: true}); err != nil {
+		return nil, err
+	}
+	if opt.Reuse && (opt.Score == Loss || opt.Score == Entropy) {
+		s.prefix, err = m.NewWorkspace(bert.WorkspaceOptions{Limits: drawn, Layers: opt.ExitLayer, Keep: true})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
 }
+
+// Free returns the stepper's memory to the device.
+func (s *Stepper) Free() error {
+	err := s.main.Free()
+	if s.prefix != nil {
+		if e := s.prefix.Free(); err == nil {
+			err = e
+		}
+	}
+	return err
+}
+
+// Options returns the stepper's options.
+func (s *Stepper) Options() Options { return s.opt }
 
 // Step adds the gradient of GradScale times the mean loss of the kept sequences of b to
 // m.Grads(). An error of kind fault.Diverged says that all scores, or the loss, are not
 // finite; gradients are then worthless.
-func (s *Stepper) Step(b *bert.Batch, a StepArgs) (Result, error) { return Result{}, nil }
-
-// Evaluate runs b without dropout or selection. Every label of b is counted; labelled
-// rows of the masked LM, sequences of the other heads.
-func (s *Stepper) Evaluate(b *bert.Batch) (Evaluation, error) { return Evaluation{}, nil }
-
-// Scores are the early loss and entropy of one sequence at an exit layer.
-type Scores struct {
-	Loss, Entropy float64
-	Labelled      int // labels they are over; 0: both are 0
+func (s *Stepper) Step(b *bert.Batch, a StepArgs) (Result, error) {
+	start := s.opt.Now()
+	r := Result{Drawn: b.Seqs, DrawnRows: b.Rows}
+	if err := s.labelled(b); err != nil {
+		return r, err
+	}
+	mode := bert.Mode{Dropout: s.opt.Dropout, AttentionDropout: s.opt.AttentionDropout, Seed: a.Seed, Update: uint32(a.Update)}
+	layers := s.m.Config().Layers
+	ran := 0 // layers of the main workspace that need not run again
+	batch := b
+	s.kept = s.kept[:0]
+	if a.Select && s.opt.Score != None {
+		if err := s.score(b, mode, a, &r); err != nil {
+			return r, err
+		}
+		r.Scores = s.scores
+		if err := s.choose(b, a); err != nil {
+			return r, err
+		}
+		s.rows = b.Select(s.compact, s.kept, s.rows)
+		batch = s.compact
+		r.ScoreTime = s.opt.Now().Sub(start)
+	} else {
+		for i := range b.Seqs {
+			s.kept = append(s.kept, i)
+		}
+	}
+	if err := s.main.Load(batch); err != nil {
+		return r, err
+	}
+	if batch != b && s.prefix != nil {
+		if err := s.main.Take(s.prefix, s.rows, s.opt.ExitLayer); err != nil {
+			return r, err
+		}
+		ran = s.opt.ExitLayer
+	} else {
+		s.main.Embed(mode)
+	}
+	s.main.Encode(ran, layers)
+	scale := a.GradScale
+	if scale == 0 {
+		scale = 1
+	}
+	if err := s.main.Heads(layers, s.m.Objective(), scale); err != nil {
+		return r, err
+	}
+	if err := s.main.Backward(); err != nil {
+		return r, err
+	}
+	l, err := s.m.Losses()
+	if err != nil {
+		return r, err
+	}
+	r.Kept, r.KeptRows, r.KeptIndex = batch.Seqs, batch.Rows, s.kept
+	e := total(l, batch)
+	r.Loss, r.MLMLoss, r.NSPLoss, r.ClassLoss = e.Loss, e.MLMLoss, e.NSPLoss, e.ClassLoss
+	r.Correct, r.Count, r.NSPCorrect, r.NSPCount = e.Correct, e.Count, e.NSPCorrect, e.NSPCount
+	r.StepTime = s.opt.Now().Sub(start)
+	if math.IsNaN(r.Loss) || math.IsInf(r.Loss, 0) {
+		return r, fault.New(fault.Diverged, "update %d: the loss is %g", a.Update, r.Loss)
+	}
+	return r, nil
 }
 
-// ScoresAt returns every sequence's loss and entropy at exit layer k, without dropout.
-func (s *Stepper) ScoresAt(b *bert.Batch, k int) ([]Scores, error) { return nil, nil }
+// labelled refuses batches that cannot carry the objective.
+func (s *Stepper) labelled(b *bert.Batch) error {
+	switch o := s.m.Objective(); {
+	case b.Seqs == 0:
+		return fault.New(fault.Data, "batch: no sequences")
+	case o == bert.Objective{}:
+		return fault.New(fault.Config, "model: no head to train")
+	case o.Classification && len(b.Labels) == 0:
+		return fault.New(fault.Data, "batch: no class labels")
+	case o.NSP && len(b.NSPLabels) == 0:
+		return fault.New(fault.Data, "batch: no next-sentence labels")
+	}
+	return nil
+}
 
-// Select returns whom score would keep of the sequences with these ids, as Step does.
-func (s *Stepper) Select(scores []Scores, ids []uint64) ([]int, error) { return nil, nil }
+// choose sets s.kept from s.scores or the replayed record, and records it.
+func (s *Stepper) choose(b *bert.Batch, a StepArgs) error {
+	var err error
+	if s.opt.Replay != nil {
+		s.kept, err = s.opt.Replay.kept(a.Update, a.Micro, b.SampleID, s.kept)
+	} else {
+		s.kept, err = s.largest(b.SampleID, s.opt.KeepOf(b.Seqs), a.Update)
+	}
+	if err == nil && s.opt.Record != nil {
+		err = s.opt.Record.write(a.Update, a.Micro, b.SampleID, s.scores, s.kept)
+	}
+	return err
+}

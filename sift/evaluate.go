@@ -1,0 +1,107 @@
+package sift
+
+import (
+	"sift/bert"
+	"sift/fault"
+)
+
+// Evaluation is the result of a batch without dropout, selection or gradients.
+type Evaluation struct {
+	Loss, MLMLoss, NSPLoss, ClassLoss float64   // means over the counts below; Loss is the sum of the others
+	Correct, Count                    int       // masked tokens, or sequences of a classification task
+	NSPCorrect, NSPCount              int       // sequences
+	Logits                            []float32 // [S,Classes] of a classifier; valid until the next call
+}
+
+// Evaluate runs b without dropout or selection. It counts what the objective reads:
+// labelled rows of the masked LM, labelled sequences of the other heads.
+func (s *Stepper) Evaluate(b *bert.Batch) (Evaluation, error) {
+	if err := s.labelled(b); err != nil {
+		return Evaluation{}, err
+	}
+	w, layers, obj := s.m.Inference(), s.m.Config().Layers, s.m.Objective()
+	if err := w.Load(b); err != nil {
+		return Evaluation{}, err
+	}
+	w.Embed(bert.Mode{})
+	w.Encode(0, layers)
+	if err := w.Heads(layers, obj, 0); err != nil {
+		return Evaluation{}, err
+	}
+	l, err := s.m.Losses()
+	if err != nil {
+		return Evaluation{}, err
+	}
+	e := total(l, b)
+	if obj.Classification {
+		s.logits, err = s.m.ClassLogits(b.Seqs, s.logits)
+		e.Logits = s.logits
+	}
+	return e, err
+}
+
+// total averages losses by row: the masked LM over labelled rows, the others over the
+// sequences that have a label. A mean over nothing is 0.
+func total(l *bert.Losses, b *bert.Batch) Evaluation {
+	var e Evaluation
+	e.MLMLoss, e.Correct = means(l.MLM, len(l.MLM.Loss))
+	e.Count = len(l.MLM.Loss)
+	e.NSPCount = labelled(b.NSPLabels, len(l.NSP.Loss))
+	e.NSPLoss, e.NSPCorrect = means(l.NSP, e.NSPCount)
+	if n := len(l.Class.Loss); n > 0 {
+		classes := labelled(b.Labels, n)
+		loss, correct := means(l.Class, classes)
+		e.ClassLoss = loss
+		if len(l.MLM.Loss) == 0 {
+			e.Correct, e.Count = correct, classes
+		}
+	}
+	e.Loss = e.MLMLoss + e.NSPLoss + e.ClassLoss
+	return e
+}
+
+func means(r bert.RowLosses, n int) (loss float64, correct int) {
+	for i, v := range r.Loss {
+		loss += v
+		correct += int(r.Correct[i])
+	}
+	if n == 0 {
+		return 0, 0
+	}
+	return loss / float64(n), correct
+}
+
+func labelled(labels []int32, ran int) int {
+	n := 0
+	for _, l := range labels[:min(ran, len(labels))] {
+		if l != bert.NoLabel {
+			n++
+		}
+	}
+	return n
+}
+
+// Gradients returns the losses of b and the gradient of every parameter they depend on,
+// without dropout or selection. It makes the losses that b has labels for m's objective
+// and leaves the gradients in m.
+func Gradients(m *bert.Model, b *bert.Batch) (Result, bert.Weights, error) {
+	obj := bert.Objective{MLM: len(b.MLMRows) > 0, NSP: len(b.NSPLabels) > 0, Classification: len(b.Labels) > 0}
+	if obj == (bert.Objective{}) {
+		return Result{}, nil, fault.New(fault.Data, "batch: no labels")
+	}
+	if err := m.SetObjective(obj); err != nil {
+		return Result{}, nil, err
+	}
+	s, err := NewStepper(m, Options{})
+	if err != nil {
+		return Result{}, nil, err
+	}
+	defer s.Free()
+	m.ZeroGrads()
+	r, err := s.Step(b, StepArgs{})
+	if err != nil {
+		return r, nil, err
+	}
+	g, err := m.Gradients()
+	return r, g, err
+}
