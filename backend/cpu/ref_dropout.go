@@ -60,9 +60,9 @@ func (m *mask) factor(element uint64) float64 {
 	}
 	if !m.known || m.block != element/4 {
 		m.block, m.known = element/4, true
-		for w := range m.words {
-			m.words[w] = philox.Dropout(m.drop.Seed, m.drop.Site, m.drop.Update, m.sample, element/4*4+uint64(w))
-		}
+		// The counter of philox.Dropout.
+		m.words = philox.Block(philox.Key(m.drop.Seed), [4]uint32{uint32(element / 4),
+			m.drop.Site | uint32(m.sample>>32)<<16, m.drop.Update, uint32(m.sample)})
 	}
 	if m.words[element%4] < m.threshold {
 		return 0
