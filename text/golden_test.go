@@ -231,3 +231,26 @@ func TestEveryCodePoint(t *testing.T) {
 		})
 	}
 }
+
+// benchmarkTexts returns the golden texts that are plain sentences, as
+// `scripts/tokenizer/golden.py speed` takes them.
+func benchmarkTexts(b *testing.B) (texts []string) {
+	path := os.Getenv("SIFT_TEXT_GOLDEN")
+	if path == "" {
+		path = "../testdata/text/golden.jsonl"
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for line := range strings.Lines(string(content)) {
+		var c goldenCase
+		if err := json.Unmarshal([]byte(line), &c); err != nil {
+			b.Fatal(err)
+		}
+		if c.Config == "" && c.Pair == nil && c.Max == 0 {
+			texts = append(texts, c.Text)
+		}
+	}
+	return texts
+}
