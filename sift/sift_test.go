@@ -12,6 +12,7 @@ import (
 	"sift/backend"
 	"sift/backend/cpu"
 	"sift/bert"
+	"sift/bert/berttest"
 	"sift/fault"
 	"sift/sift"
 )
@@ -99,19 +100,13 @@ func grads(t testing.TB, m *bert.Model) []float64 {
 	return g
 }
 
-// devices are those a bit-for-bit claim is tested on.
-func devices(t testing.TB) map[string]backend.Device {
-	t.Helper()
-	d := map[string]backend.Device{"reference": cpu.NewReference(backend.F32)}
-	return d
-}
-
 var lengths = []int{5, 12, 1, 9, 7, 12, 3, 10}
 
 // The sifted step that goes on from the scored prefix equals, bit for bit, the one that
 // runs the kept sequences from the start: with dropout, at every exit layer.
 func TestReuseEqualsNaive(t *testing.T) {
-	for name, dev := range devices(t) {
+	for _, dev := range berttest.Devices(t) {
+		name := dev.Name
 		for _, cfg := range []bert.Config{pretraining(), classifier()} {
 			for _, score := range []sift.Score{sift.Loss, sift.Entropy} {
 				for _, freeze := range []int{-1, 1, 3} {
@@ -121,7 +116,7 @@ func TestReuseEqualsNaive(t *testing.T) {
 						}
 						t.Run(fmt.Sprintf("%s/classes %d/%s/freeze %d/exit %d", name, cfg.Classes, score, freeze, exit), func(t *testing.T) {
 							reuseEqualsNaive(t, dev, cfg, sift.Options{Score: score, ExitLayer: exit, Keep: 0.5,
-								ScoringDropout: true, MicroBatch: 4, Dropout: 0.1, AttentionDropout: 0.2}, freeze)
+								ScoringDropout: true, MicroBatch: 4, Dropout: 0.1, AttentionDropout: 0.2}, freeze, lengths)
 						})
 					}
 				}
@@ -130,8 +125,28 @@ func TestReuseEqualsNaive(t *testing.T) {
 	}
 }
 
-func reuseEqualsNaive(t *testing.T, dev backend.Device, cfg bert.Config, o sift.Options, freeze int) {
-	b := randomBatch(t, cfg, 5, lengths...)
+// The same where matrices exceed the kernels' tiles and the threads share the work.
+func TestReuseEqualsNaiveLarger(t *testing.T) {
+	cfg := pretraining()
+	cfg.Hidden, cfg.Intermediate, cfg.Vocab, cfg.Positions = 72, 150, 1000, 60
+	var lens []int
+	for i := range 24 {
+		lens = append(lens, 3+(i*37)%57)
+	}
+	devices := berttest.Devices(t)[1:] // too slow for the reference
+	if len(devices) == 0 {
+		t.Skip("no C kernels in this build")
+	}
+	for _, dev := range devices {
+		t.Run(dev.Name, func(t *testing.T) {
+			o := sift.Options{Score: sift.Loss, ExitLayer: 2, Keep: 0.5, ScoringDropout: true, MicroBatch: 12, Dropout: 0.1, AttentionDropout: 0.1}
+			reuseEqualsNaive(t, dev, cfg, o, -1, lens)
+		})
+	}
+}
+
+func reuseEqualsNaive(t *testing.T, dev backend.Device, cfg bert.Config, o sift.Options, freeze int, lens []int) {
+	b := randomBatch(t, cfg, 5, lens...)
 	type outcome struct {
 		r      sift.Result
 		kept   []int
@@ -156,7 +171,7 @@ func reuseEqualsNaive(t *testing.T, dev backend.Device, cfg bert.Config, o sift.
 		return out
 	}
 	a, n := run(true), run(false)
-	if !slices.Equal(a.kept, n.kept) || len(a.kept) != 4 {
+	if !slices.Equal(a.kept, n.kept) || len(a.kept) != o.MicroBatch {
 		t.Fatalf("reuse kept %v, naive %v", a.kept, n.kept)
 	}
 	if !slices.Equal(a.scores, n.scores) || a.r.Loss != n.r.Loss || a.r.ScoredLoss != n.r.ScoredLoss ||
