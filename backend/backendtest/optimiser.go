@@ -20,7 +20,7 @@ func optimiserProblems() []problem {
 			squares = append(squares, p)
 		}
 	}
-	for _, n := range []int{0, 1, 3, 17, 65, 1000, 100003} {
+	for _, n := range []int{0, 1, 3, 17, 65, 1000, 20011} {
 		for _, a := range []backend.AdamWArgs{
 			{GradScale: 1, LR: 1e-3, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, Step: 1},
 			{GradScale: 0.25, LR: 2e-5, Beta1: 0.9, Beta2: 0.98, Eps: 1e-6, Decay: 0.01, Step: 2},

@@ -5,9 +5,11 @@ import (
 	"hash/fnv"
 	"math"
 	"math/rand/v2"
+	"sync"
 	"testing"
 
 	"sift/backend"
+	"sift/backend/cpu"
 )
 
 // role says what an operation may do with an operand.
@@ -49,6 +51,7 @@ type problem struct {
 	depth    int                                // terms per sum, 0 if there are none
 	rowwise  bool                               // take part in the test of row-count independence
 	kept     float64                            // 1/(1-p) of dropout, 0 if there is none
+	answer   *answer                            // shared by all devices; nil outside problems()
 }
 
 // tensors are the operands on a device; one that is not there is the absent Tensor.
@@ -97,7 +100,7 @@ func (p *problem) find(name string) *operand {
 func (p problem) part(from, n int) problem {
 	p.name = fmt.Sprintf("%s rows %d+%d", p.name, from, n)
 	operands := p.operands
-	p.operands = nil
+	p.operands, p.answer = nil, nil
 	for _, o := range operands {
 		switch o.axis {
 		case alongRows:
@@ -191,22 +194,23 @@ func (pl *placed) collect(p *problem) (results, error) {
 			return nil, err
 		}
 		values := make([]float64, 0, o.rows*o.cols)
-		for at, after := range now {
-			row, col := 0, 0
-			if w.Cols > 0 {
-				row, col = (at-v.Off)/w.Cols, (at-v.Off)%w.Cols
+		first, left := 0, 0 // where the view begins in the matrix around it
+		if w.Cols > 0 {
+			first, left = v.Off/w.Cols, v.Off%w.Cols
+		}
+		for row := range w.Rows {
+			after, before := now[row*w.Cols:(row+1)*w.Cols], pl.images[i][row*w.Cols:(row+1)*w.Cols]
+			written := o.role != in && row >= first && row < first+v.Rows
+			if written {
+				values = append(values, after[left:left+v.Cols]...)
 			}
-			inside := at >= v.Off && row < v.Rows && col < v.Cols
-			if inside && o.role != in {
-				values = append(values, after)
-				continue
-			}
-			if before := pl.images[i][at]; !same(before, after) {
-				what := "around"
-				if inside {
-					what = "in"
+			for col, b := range before {
+				if written && col >= left && col < left+v.Cols {
+					continue
 				}
-				return nil, fmt.Errorf("element %d %s %s changed from %g to %g", at, what, o.name, before, after)
+				if a := after[col]; !same(b, a) {
+					return nil, fmt.Errorf("%s changed from %g to %g at row %d column %d of its %dx%d view", o.name, b, a, row-first, col-left, v.Rows, v.Cols)
+				}
 			}
 		}
 		if o.role == out || o.role == inout {
@@ -229,6 +233,34 @@ func execute(dev backend.Device, p *problem, how placement) (results, error) {
 		return nil, err
 	}
 	return pl.collect(p)
+}
+
+// answer is what the float64 reference gives for a problem, computed when first asked
+// for, and the scales of its errors.
+type answer struct {
+	once   sync.Once
+	want   results
+	scales results
+	err    error
+}
+
+// solve returns the reference's results and the scale of each output's errors.
+func (p *problem) solve(t *testing.T) (want, scales results) {
+	t.Helper()
+	a := p.answer
+	a.once.Do(func() {
+		if a.want, a.err = execute(cpu.NewReference(backend.F64), p, plain); a.err != nil {
+			return
+		}
+		a.scales = results{}
+		for name := range a.want {
+			a.scales[name] = limit(p.op, name).scale(p, a.want, name)
+		}
+	})
+	if a.err != nil {
+		t.Fatalf("%s on the reference: %v", p, a.err)
+	}
+	return a.want, a.scales
 }
 
 // must is execute for a device whose failure ends the test.

@@ -8,7 +8,7 @@ import (
 
 // shapes are rows x columns: empty, one row, odd, and large enough to be shared out
 // among threads.
-var shapes = [][2]int{{0, 5}, {5, 0}, {1, 1}, {1, 3}, {3, 1}, {1, 17}, {17, 33}, {33, 65}, {7, 384}, {65, 16}, {200, 48}, {1030, 96}}
+var shapes = [][2]int{{0, 5}, {5, 0}, {1, 1}, {1, 3}, {3, 1}, {1, 17}, {17, 33}, {33, 65}, {7, 384}, {65, 16}, {200, 48}, {520, 40}}
 
 // rowProblems are Zero, Copy, Add, GatherRows and ScatterAddRows.
 func rowProblems() []problem {
