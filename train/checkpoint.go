@@ -300,7 +300,7 @@ func (c *checkpoint) verify() error {
 		return fault.New(fault.Data, "not a checkpoint")
 	}
 	sum := sha256.New()
-	if _, err := io.CopyBuffer(sum, io.NewSectionReader(c.r, 0, total-sha256.Size), make([]byte, 1<<20)); err != nil {
+	if _, err := io.CopyBuffer(sum, io.NewSectionReader(c.r, 0, total-sha256.Size), make([]byte, min(1<<20, total))); err != nil {
 		return err
 	}
 	want := make([]byte, sha256.Size)

@@ -111,7 +111,7 @@ func replace(d disk, path string, write func(io.Writer) error) error {
 	if err != nil {
 		return diskError(fault.CannotWrite, path, err)
 	}
-	w := bufio.NewWriterSize(f, 1<<20)
+	w := bufio.NewWriterSize(f, 1<<18)
 	err = write(w)
 	if err == nil {
 		err = w.Flush()

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/gofrs/flock"
@@ -53,10 +54,10 @@ func checkNew(dir string) error {
 	case err != nil:
 		return diskError(fault.CannotWrite, dir, err)
 	}
+	if slices.Contains(names, configName) {
+		return fault.New(fault.CannotWrite, "%s: already a run; continue it with --resume or choose another directory", dir)
+	}
 	for _, name := range names {
-		if name == configName {
-			return fault.New(fault.CannotWrite, "%s: already a run; continue it with --resume or choose another directory", dir)
-		}
 		if name != lockName {
 			return fault.New(fault.CannotWrite, "%s: not empty (%s)", dir, name)
 		}

@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"sift/backend"
@@ -129,6 +130,9 @@ func (t *trainer) close() {
 		if l != nil {
 			_ = l.Close() // what must last was synchronised
 		}
+	}
+	if t.stepper != nil {
+		_ = t.stepper.Free() // the device is going away
 	}
 	if t.optim != nil {
 		t.optim.free()
@@ -296,7 +300,8 @@ func (t *trainer) accumulate(m *Metrics) (updateSums, error) {
 			Seed: t.cfg.Train.Seed, GradScale: 1 / float64(len(t.draws)),
 		})
 		if err != nil {
-			return sum, err
+			// Package sift names the update too, from 0; the caller does it from 1.
+			return sum, trimmed(err, fmt.Sprintf("update %d: ", m.Update-1))
 		}
 		sum.kept += r.Loss
 		if r.Scored {
@@ -315,6 +320,11 @@ func (t *trainer) accumulate(m *Metrics) (updateSums, error) {
 		}
 	}
 	return sum, nil
+}
+
+// trimmed drops a prefix of an error's text.
+func trimmed(err error, prefix string) error {
+	return &fault.Error{Kind: fault.KindOf(err), Text: strings.TrimPrefix(err.Error(), prefix), Cause: err}
 }
 
 // pack gathers the samples of a draw.
