@@ -81,15 +81,15 @@ func (p *Packer) AddSequence(s Sequence) error {
 // numbers the sequences from 0.
 func PackPadded(ids, mask, types, mlmLabels [][]int32, nsp, labels []int32, sampleID []uint64) (*Batch, error) {
 	for _, a := range []struct {
-		name string
-		n    int
-		nil_ bool
+		name   string
+		n      int
+		absent bool
 	}{
 		{"attention mask", len(mask), mask == nil}, {"token types", len(types), types == nil},
 		{"masked-LM labels", len(mlmLabels), mlmLabels == nil}, {"next-sentence labels", len(nsp), nsp == nil},
 		{"labels", len(labels), labels == nil}, {"sample ids", len(sampleID), sampleID == nil},
 	} {
-		if !a.nil_ && a.n != len(ids) {
+		if !a.absent && a.n != len(ids) {
 			return nil, fault.New(fault.Data, "batch: %s for %d sequences, token ids for %d", a.name, a.n, len(ids))
 		}
 	}

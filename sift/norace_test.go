@@ -1,0 +1,5 @@
+//go:build !race
+
+package sift_test
+
+const raceEnabled = false
