@@ -170,7 +170,7 @@ func TestDiskFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := finish(t, whole.out, s.Updates)
-	began := 0 // operations before the first update, after which nothing is left behind
+	began := 0       // operations before the first update, after which nothing is left behind
 	const closes = 2 // of the line files, after they were synchronised: a failure loses nothing
 	for failAt := 1; failAt <= count.ops-closes; failAt++ {
 		k := *whole
