@@ -64,7 +64,7 @@ func Load(path string) (*Tokenizer, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.Path, t.Hash = file, hash
+	t.Path, t.Hash, t.Files = file, hash, append([]string{file}, t.Files...)
 	t.fold = t.foldTable()
 	return t, nil
 }
@@ -77,16 +77,18 @@ func loadVocabulary(file, content string) (*Tokenizer, error) {
 	}
 	settings := filepath.Join(filepath.Dir(file), "tokenizer_config.json")
 	config := "{}"
+	var files []string
 	if _, err := os.Stat(settings); err == nil {
 		if config, _, err = readFile(settings, vocabularySize); err != nil {
 			return nil, err
 		}
+		files = []string{settings}
 	}
 	c, err := parseConfig(strings.TrimPrefix(config, bom))
 	if err != nil {
 		return nil, fault.In(settings, err)
 	}
-	t := &Tokenizer{CleanText: true, SplitChinese: c.chinese, StripAccents: c.accents, LowerCase: c.lower, maxChars: 100}
+	t := &Tokenizer{CleanText: true, SplitChinese: c.chinese, StripAccents: c.accents, LowerCase: c.lower, maxChars: 100, Files: files}
 	if err := t.setVocabulary(vocab, "##"); err != nil {
 		return nil, fault.In(file, err)
 	}

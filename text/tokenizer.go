@@ -26,8 +26,11 @@ type Tokenizer struct {
 	// which fine-tuning does not need; see NeedMask.
 	PAD, UNK, CLS, SEP, MASK int32
 
-	// Path is the file that was read and Hash the SHA-256 of its bytes, in hex.
+	// Path is the file that holds the vocabulary and Hash the SHA-256 of its bytes, in
+	// hex. Files are all that were read: Path, and a tokenizer_config.json if it
+	// counted.
 	Path, Hash string
+	Files      []string
 
 	// What normalisation does, in this order.
 	CleanText    bool // drop control characters, turn all white space into spaces

@@ -33,7 +33,12 @@ type Dataset struct {
 	Examples []Example
 	Labels   *Labels  // nil without a label column
 	Pairs    bool     // there is a pair column
-	Notes    []string // what was assumed or mended on reading, for the user to see
+	Notes    []string // "FILE: ...", what was assumed or mended on reading, for the user to see
+}
+
+// note adds to d.Notes.
+func (d *Dataset) note(format string, args ...any) {
+	d.Notes = append(d.Notes, d.Path+": "+fmt.Sprintf(format, args...))
 }
 
 // Counts returns how many examples carry each label.
@@ -111,7 +116,7 @@ func ReadTSV(path string, columns Columns, labels *Labels) (*Dataset, error) {
 	}
 	if header {
 		if columns.named() == "" && columns.Header != "yes" {
-			d.Notes = append(d.Notes, fmt.Sprintf("line %d was taken for a header", rows[0].line))
+			d.note("line %d was taken for a header", rows[0].line)
 		}
 		rows = rows[1:]
 	}
@@ -150,7 +155,7 @@ func ReadTSV(path string, columns Columns, labels *Labels) (*Dataset, error) {
 		d.Examples[i] = e
 	}
 	if empty > 0 {
-		d.Notes = append(d.Notes, plural(empty, "row")+" with an empty text")
+		d.note("%s with an empty text", plural(empty, "row"))
 	}
 	if label.index >= 0 {
 		if err := d.label(names, labels); err != nil {
@@ -177,7 +182,7 @@ func (d *Dataset) split(content string) []row {
 		rows = append(rows, row{line, s})
 	}
 	if invalid > 0 {
-		d.Notes = append(d.Notes, plural(invalid, "row")+" with bytes that are not UTF-8, read as U+FFFD")
+		d.note("%s with bytes that are not UTF-8, read as U+FFFD", plural(invalid, "row"))
 	}
 	return rows
 }

@@ -86,6 +86,11 @@ func TestReadTSV(t *testing.T) {
 			if len(d.Notes) != c.notes {
 				t.Errorf("notes %q, want %d", d.Notes, c.notes)
 			}
+			for _, note := range d.Notes {
+				if !strings.HasPrefix(note, d.Path+": ") {
+					t.Errorf("note %q", note)
+				}
+			}
 		})
 	}
 }

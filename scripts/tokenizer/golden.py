@@ -4,7 +4,8 @@
     pip install tokenizers==0.23.3
     golden.py sample DATA      rewrites testdata/text/golden.jsonl and unicode.json
     golden.py full DATA FILE   every line of the corpora and nasty cases by the thousand
-    golden.py speed FILE       times tokenizers on the texts of such a file, one thread
+    golden.py speed FILE       times tokenizers on the texts of such a file; for one thread:
+                               TOKENIZERS_PARALLELISM=false RAYON_NUM_THREADS=1
 
 DATA holds corpora/{sotu,austen,moby-dick,...} and labelled/{rt-polarity,...}. `sample`
 reads only those that may be redistributed. To compare a full file:
@@ -242,13 +243,20 @@ def main():
         t.no_truncation()
         texts = [json.loads(line) for line in open(sys.argv[2], encoding="utf-8")]
         texts = [c["t"] for c in texts if set(c) == {"t", "i"}]
-        best, ids = None, 0
-        for _ in range(5):
-            start = time.perf_counter()
-            ids = sum(len(t.encode(s)) for s in texts)
-            took = time.perf_counter() - start
-            best = took if best is None else min(best, took)
-        print(json.dumps({"texts": len(texts), "ids": ids, "microseconds_per_text": best / len(texts) * 1e6}))
+        calls = {
+            "encode": lambda: [t.encode(s) for s in texts],
+            "encode_batch": lambda: t.encode_batch(texts),
+            "encode_batch_fast": lambda: t.encode_batch_fast(texts),
+        }
+        for name, call in calls.items():
+            best = None
+            for _ in range(5):
+                start = time.perf_counter()
+                encodings = call()
+                took = time.perf_counter() - start
+                best = took if best is None else min(best, took)
+            ids = sum(len(e) for e in encodings)
+            print(json.dumps({"call": name, "texts": len(texts), "ids": ids, "microseconds_per_text": best / len(texts) * 1e6}))
 
 
 main()
