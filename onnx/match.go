@@ -1,6 +1,8 @@
 package onnx
 
 import (
+	"strings"
+
 	"sift/bert"
 	"sift/fault"
 )
@@ -18,13 +20,13 @@ type Match struct {
 	// AllowNonFinite makes Load accept weights that are NaN or infinite.
 	AllowNonFinite bool
 
-	byRole map[string][]int // indices into Roles
-	trunk  string           // the value after the last layer
-	pooled string           // the value after the pooler, "" if there is none
+	byRole map[string]int // indices into Roles
+	hidden string         // the value after the last layer
+	pooled string         // the value after the pooler, "" if there is none
 }
 
-// Inputs names the graph's inputs; Mask and Types are empty where the graph has none.
-type Inputs struct{ IDs, Mask, Types string }
+// Inputs names the graph's inputs; those that the graph does not have are empty.
+type Inputs struct{ IDs, Mask, Types, Positions string }
 
 // Output is a graph output. Kind is "hidden" (after layer Layer), "pooled", "mlm", "nsp",
 // "logits" (sequence classification), "token", "qa", or "other" if not recognised.
@@ -33,30 +35,171 @@ type Output struct {
 	Layer      int
 }
 
-// Binding says which tensor of the file holds a parameter.
-type Binding struct {
-	Role        string
-	Initializer string // its name, or the output of the Constant node that holds it
-	Shape       []int  // of the parameter: [out,in], or [n] for vectors
-	Transposed  bool   // stored [in,out]
-	DType       DataType
-	Copy        bool // a second copy of a parameter that is bound already (a tied decoder written twice)
-	Slice       *Slice
-
-	tensor *TensorRef
-	repeat int   // the file holds this many equal copies of a one-row table, 0 if not
-	uses   []use // where the graph reads it
+// Recognise finds a BERT-family encoder in a graph by its shape; names play no part. An
+// error names the first node that did not fit, what was expected and what was found.
+func Recognise(f *File) (*Match, error) {
+	m, err := recognise(f)
+	return m, inFile(f.Path, err)
 }
 
-// Slice says that a parameter is columns [Start, Start+Len) of the stored matrix [in,out],
-// or elements [Start, Start+Len) of the stored vector.
-type Slice struct{ Start, Len int }
+func recognise(f *File) (*Match, error) {
+	if err := supported(f); err != nil {
+		return nil, err
+	}
+	g, err := f.topology()
+	if err != nil {
+		return nil, err
+	}
+	m := newMatcher(f, g)
+	m.findNorms()
+	t := &trunk{m: m}
+	if err := t.matchTrunk(); err != nil {
+		return nil, err
+	}
+	if err := t.matchHeads(); err != nil {
+		return nil, err
+	}
+	return t.result()
+}
 
-// use is one input of one node.
-type use struct{ node, input int }
+func newMatcher(f *File, g *topology) *matcher {
+	return &matcher{
+		f: f, g: g,
+		ints: map[string][]dim{}, shapes: map[string][]dim{}, scalars: map[string]number{}, uniforms: map[string]number{},
+		normOf: map[string]*norm{}, indexes: map[string]index{}, masks: map[string]*maskValue{},
+	}
+}
 
-// Match recognises a BERT-family encoder by the shape of its graph; names play no part.
-// An error names the first node that did not fit, what was expected and what was found.
-func Recognise(f *File) (*Match, error) {
-	return nil, inFile(f.Path, fault.New(fault.Data, "not recognised"))
+// Operator sets of the default domain whose meaning of the operations here is known.
+const firstOpset, lastOpset = 7, 24
+
+// supported refuses graphs by what they contain, before their shape is looked at.
+func supported(f *File) error {
+	opset := f.Opset()
+	if opset < firstOpset || opset > lastOpset {
+		return fault.New(fault.Data, "operator set: version %d of the default domain is not supported, %d to %d are", opset, firstOpset, lastOpset)
+	}
+	for i := range f.Nodes {
+		n := &f.Nodes[i]
+		if quantised(n.OpType) {
+			return fault.New(fault.Data, "%s: quantised graphs are not supported; import the float model", n)
+		}
+	}
+	if f.Sparse > 0 {
+		return fault.New(fault.Data, "graph %s: sparse initializers are not supported", quote(f.GraphName))
+	}
+	return nil
+}
+
+// quantised reports whether an operation belongs to quantised graphs.
+func quantised(op string) bool {
+	switch op {
+	case "MatMulInteger", "ConvInteger", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear",
+		"MatMulIntegerToFloat", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "MatMulNBits", "MatMulBnb4", "MatMulFpQ4",
+		"GatherBlockQuantized", "QAttention", "QGemm", "QEmbedLayerNormalization", "QOrderedMatMul":
+		return true
+	}
+	return strings.HasPrefix(op, "QLinear") || strings.HasPrefix(op, "QOrdered") || strings.HasPrefix(op, "Quantize") ||
+		strings.HasPrefix(op, "Dequantize")
+}
+
+// result turns what was recognised into a Match.
+func (t *trunk) result() (*Match, error) {
+	r := &Match{File: t.m.f, Outputs: t.outputs, byRole: map[string]int{}, hidden: t.last(), pooled: t.pooled}
+	first := &t.layers[0]
+	cfg := bert.Config{
+		Layers: len(t.layers), Hidden: int(t.embed.norm.width), Heads: int(first.attention.heads),
+		Intermediate: int(first.intermediate.out), Vocab: int(t.vocab()), Positions: rows(t.embed.position),
+		PositionOffset: int(t.embed.offset), Activation: first.act, Eps: t.embed.norm.eps,
+		HasPooler: t.pooler != nil, HasMLM: t.mlm != nil, HasNSP: t.nsp != nil, HasQA: t.qa != nil,
+		MaskValue: first.attention.maskValue,
+	}
+	if t.embed.types != nil {
+		cfg.TypeVocab = rows(*t.embed.types)
+		if t.embed.repeat > 0 {
+			cfg.TypeVocab = 1
+		}
+	}
+	if t.classifier != nil {
+		cfg.Classes = int(t.classifier.out)
+	}
+	if t.token != nil {
+		cfg.TokenClasses = int(t.token.out)
+	}
+	r.Inputs = Inputs{IDs: t.embed.ids, Mask: first.attention.mask, Types: t.embed.typeIDs, Positions: t.embed.positionIDs}
+	if in := r.Inputs; in.Mask != "" && (in.Mask == in.IDs || in.Mask == in.Types || in.Mask == in.Positions) {
+		return nil, t.m.misfitNode(first.attention.node, "an attention mask of its own input", "one computed from "+quote(in.Mask))
+	}
+	for _, v := range t.m.f.Inputs {
+		if in := r.Inputs; v.Name != in.IDs && v.Name != in.Mask && v.Name != in.Types && v.Name != in.Positions && len(t.m.g.readers[v.Name]) > 0 {
+			return nil, t.m.misfitNode(&t.m.f.Nodes[t.m.g.readers[v.Name][0].node], "tokens, mask, token types or positions as inputs", "a further input "+quote(v.Name))
+		}
+	}
+	if err := t.mlmConsistent(&cfg); err != nil {
+		return nil, err
+	}
+	r.Config = cfg
+	if err := t.bindAll(r); err != nil {
+		return nil, err
+	}
+	if err := r.decideTied(); err != nil {
+		return nil, err
+	}
+	if _, err := bert.Params(r.Config); err != nil {
+		return nil, err
+	}
+	r.Architecture = t.architecture(r.Config)
+	r.Unrecognised = t.unrecognised()
+	return r, nil
+}
+
+// rows of a table, which may have leading dimensions of 1.
+func rows(c constant) int {
+	n := int64(1)
+	for _, d := range c.dims[:len(c.dims)-1] {
+		n *= d
+	}
+	return int(n)
+}
+
+func (t *trunk) mlmConsistent(cfg *bert.Config) error {
+	if t.mlm == nil {
+		return nil
+	}
+	m := t.mlm
+	switch {
+	case m.act != cfg.Activation:
+		return t.m.misfitNode(m.transform.node, "the GELU of the layers in the masked-LM transform", "the other kind")
+	case m.norm.width != int64(cfg.Hidden) || m.transform.out != int64(cfg.Hidden) || m.decoder.in != int64(cfg.Hidden):
+		return t.m.misfitNode(m.transform.node, "a masked-LM transform of "+itoa(int64(cfg.Hidden))+" elements", itoa(m.transform.out))
+	}
+	return t.sameEps(m.norm)
+}
+
+// unrecognised lists the nodes that no recognised output needs.
+func (t *trunk) unrecognised() []*Node {
+	m := t.m
+	need := make([]bool, len(m.f.Nodes))
+	for _, o := range t.outputs {
+		if i, ok := m.g.writer[o.Name]; ok && o.Kind != "other" {
+			need[i] = true
+		}
+	}
+	for i := len(m.f.Nodes) - 1; i >= 0; i-- { // writers come before readers
+		if !need[i] {
+			continue
+		}
+		for _, v := range m.f.Nodes[i].Inputs {
+			if w, ok := m.g.writer[v]; ok {
+				need[w] = true
+			}
+		}
+	}
+	var out []*Node
+	for i := range need {
+		if !need[i] {
+			out = append(out, &m.f.Nodes[i])
+		}
+	}
+	return out
 }

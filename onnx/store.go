@@ -24,14 +24,3 @@ func Store(m *Match, w bert.Weights, path string) (*Changes, error) {
 func Export(m *Match, cfg bert.Config, w bert.Weights, path string) (*Changes, error) {
 	return nil, fault.New(fault.Internal, "export: not written yet")
 }
-
-// Load reads all parameters, linear weights as [out,in].
-func Load(m *Match) (bert.Weights, error) {
-	return nil, fault.New(fault.Internal, "load: not written yet")
-}
-
-// InFileLayout turns a parameter, or its gradient, from [out,in] into the layout of the
-// initializer that holds it.
-func (m *Match) InFileLayout(role string, data []float32) (initializer string, dims []int64, out []float32, err error) {
-	return "", nil, nil, fault.New(fault.Internal, "not written yet")
-}
