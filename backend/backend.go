@@ -8,7 +8,8 @@
 //     parameters are accumulated; gradients of activations are overwritten.
 //   - An output may not overlap an input unless the operation says so.
 //   - A row of an output depends only on the inputs of that row (for attention, of
-//     its sequence) and never on how many rows there are: bit for bit.
+//     its sequence) and never on how many rows there are, on the strides, or on where
+//     in memory they lie: bit for bit.
 //   - Results do not depend on the number of threads, bit for bit. Reductions over
 //     rows are cut into fixed chunks; there are no floating-point atomics.
 //   - Zero rows or columns are legal and do nothing.
