@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -61,9 +59,6 @@ func readInputs(cfg config.Config) (*material, error) {
 	if err != nil {
 		return nil, err
 	}
-	if in.files, err = tokenizerFiles(cfg.Model.Tokenizer); err != nil {
-		return nil, err
-	}
 	in.tokenizer, in.model = tok, graph.config
 	if err := checkVocabulary(tok, in.model, cfg.Model.Tokenizer, notice); err != nil {
 		return nil, err
@@ -73,6 +68,9 @@ func readInputs(cfg config.Config) (*material, error) {
 		return nil, err
 	}
 	labels := data.Labels
+	if labels.Len() < 2 {
+		return nil, fault.New(fault.Data, "%s: %d label; at least 2 are needed to classify", cfg.Data.Train, labels.Len())
+	}
 	if in.model.Classes > 0 {
 		if named := headLabels(cfg.Model.Path, in.model.Classes); named != nil && !slices.Equal(named, labels.Names) {
 			if labels, err = reorder(named, labels); err != nil {
@@ -106,6 +104,9 @@ func readInputs(cfg config.Config) (*material, error) {
 	if len(fresh) > 0 {
 		notice("fresh parameters: " + strings.Join(fresh, ", "))
 	}
+	if in.files, err = tokenizerFiles(tok, in.model.MaxTokens()); err != nil {
+		return nil, err
+	}
 	in.export = func(w bert.Weights, path string) ([]string, error) {
 		return exportGraph(cfg.Model.Path, in.model, w, path)
 	}
@@ -115,9 +116,6 @@ func readInputs(cfg config.Config) (*material, error) {
 // fitHead gives the model a classifier of the data's labels.
 func (in *material) fitHead(cfg config.Config) error {
 	n := len(in.labels)
-	if n < 2 {
-		return fault.New(fault.Data, "%s: %d label; at least 2 are needed to classify", cfg.Data.Train, n)
-	}
 	if c := in.model.Classes; c != 0 && c != n {
 		return fault.New(fault.Data, "%s: %d labels, but the classifier of %s has %d", cfg.Data.Train, n, cfg.Model.Path, c)
 	}
@@ -127,9 +125,12 @@ func (in *material) fitHead(cfg config.Config) error {
 
 func (in *material) hash(cfg config.Config) error {
 	sum := sha256.New()
-	for _, f := range in.files {
-		fmt.Fprintf(sum, "%s %d\n", f.name, len(f.data))
-		sum.Write(f.data)
+	for _, path := range in.tokenizer.Files { // the vocabulary, and the configuration if it counted
+		hash, err := hashFile(path)
+		if err != nil {
+			return err
+		}
+		io.WriteString(sum, hash)
 	}
 	in.hashes.Tokenizer = hex.EncodeToString(sum.Sum(nil))
 	var err error
@@ -152,40 +153,6 @@ func checkVocabulary(tok *text.Tokenizer, model bert.Config, path string, notice
 		notice(fmt.Sprintf("%s: %d tokens; the model has embeddings for %d", path, n, model.Vocab))
 	}
 	return nil
-}
-
-// tokenizerNames are the files of a tokenizer in the Hugging Face layout.
-var tokenizerNames = []string{"special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt"}
-
-// tokenizerFiles reads the files of a tokenizer: of a directory all it has, of a file
-// that file under its usual name.
-func tokenizerFiles(path string) ([]file, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, diskError(fault.Missing, path, err)
-	}
-	const limit = 256 << 20
-	if !info.IsDir() {
-		name := "vocab.txt"
-		if strings.EqualFold(filepath.Ext(path), ".json") {
-			name = "tokenizer.json"
-		}
-		data, err := readAll(osDisk{}, path, limit)
-		return []file{{name, data}}, err
-	}
-	var list []file
-	for _, name := range tokenizerNames {
-		p := filepath.Join(path, name)
-		if _, err := os.Stat(p); errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		data, err := readAll(osDisk{}, p, limit)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, file{name, data})
-	}
-	return list, nil
 }
 
 // hashFile returns the SHA-256 of a file's bytes in hex.
