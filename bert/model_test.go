@@ -428,3 +428,47 @@ func TestLimits(t *testing.T) {
 		t.Error("backward through layers that kept nothing")
 	}
 }
+
+// A position offset reads the table further down.
+func TestPositionOffset(t *testing.T) {
+	cfg := tiny()
+	b := randomPadded(rng(3), cfg, 6, 1, 8, 4).pack(t, cfg)
+	plain := newRig(t, cpu.NewReference(backend.F32), cfg, b.Limits(), 1)
+	w, err := plain.m.Weights()
+	check(t, err)
+	cfg.PositionOffset = 2
+	cfg.Positions += 2
+	w[bert.RolePosition] = append(make([]float32, 2*cfg.Hidden), w[bert.RolePosition]...)
+	shifted := newRig(t, cpu.NewReference(backend.F32), cfg, b.Limits(), 2)
+	check(t, shifted.m.SetWeights(w))
+	if a, b := plain.loss(b, dropped, 1), shifted.loss(b, dropped, 1); a != b {
+		t.Errorf("loss %g, shifted %g", a, b)
+	}
+	g, err := plain.m.Gradients()
+	check(t, err)
+	h, err := shifted.m.Gradients()
+	check(t, err)
+	if !slices.Equal(g[bert.RolePosition], h[bert.RolePosition][2*cfg.Hidden:]) {
+		t.Error("gradients of the position table differ")
+	}
+	if slices.ContainsFunc(h[bert.RolePosition][:2*cfg.Hidden], func(v float32) bool { return v != 0 }) {
+		t.Error("positions below the offset have gradients")
+	}
+}
+
+// No two sites share random bits.
+func TestSites(t *testing.T) {
+	seen := map[uint32]bool{bert.SiteEmbeddings: true, bert.SiteClassifier: true, bert.SiteScore: true, bert.SiteInit: true}
+	if len(seen) != 4 {
+		t.Fatal("sites outside the layers coincide")
+	}
+	for n := range 4096 {
+		for _, within := range []uint32{bert.SiteAttentionProbs, bert.SiteAttentionOutput, bert.SiteOutput} {
+			s := bert.Site(n, within)
+			if s < 8 || s >= 1<<16 || seen[s] {
+				t.Fatalf("layer %d: site %d", n, s)
+			}
+			seen[s] = true
+		}
+	}
+}

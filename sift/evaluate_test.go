@@ -183,3 +183,24 @@ func TestScoringDropout(t *testing.T) {
 		t.Errorf("losses %g, %g, without dropout %g", a.Loss, c.Loss, plain.Loss)
 	}
 }
+
+// The scored loss is that of all drawn labels at the exit, and no next-sentence loss.
+func TestScoredLoss(t *testing.T) {
+	for _, cfg := range []bert.Config{pretraining(), classifier()} {
+		b := randomBatch(t, cfg, 5, lengths...)
+		m := newModel(t, cpu.NewReference(backend.F32), cfg, b.Limits())
+		s := newStepper(t, m, sift.Options{Score: sift.Entropy, ExitLayer: 1, Keep: 0.5, ScoringDropout: true})
+		scores, err := s.ScoresAt(b, 1)
+		check(t, err)
+		sum, labels := 0.0, 0
+		for _, q := range scores {
+			sum += q.Loss * float64(q.Labelled)
+			labels += q.Labelled
+		}
+		r, err := s.Step(b, sift.StepArgs{Select: true})
+		check(t, err)
+		if !r.Scored || math.Abs(r.ScoredLoss-sum/float64(labels)) > 1e-12 {
+			t.Errorf("scored loss %g, by sequence %g", r.ScoredLoss, sum/float64(labels))
+		}
+	}
+}
