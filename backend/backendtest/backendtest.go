@@ -58,6 +58,7 @@ func RunAll(t *testing.T, open func() (backend.Device, error)) {
 	t.Run("Transfer", func(t *testing.T) { testTransfer(t, dev) })
 	t.Run("Values", func(t *testing.T) { testValues(t, dev) })
 	t.Run("Mask", func(t *testing.T) { testMask(t, dev) })
+	t.Run("MaskedKeys", func(t *testing.T) { testMaskedKeys(t, dev) })
 	t.Run("Rows", func(t *testing.T) { testRows(t, dev) })
 	t.Run("Sequences", func(t *testing.T) { testSequences(t, dev) })
 	t.Run("NotANumber", func(t *testing.T) { testNotANumber(t, dev) })

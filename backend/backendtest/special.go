@@ -60,6 +60,30 @@ func poisonQuery(p problem, row int) problem {
 	return p
 }
 
+// testMaskedKeys changes the keys and values of every row that may not be attended to, and
+// requires the bits of both passes to stay.
+func testMaskedKeys(t *testing.T, dev backend.Device) {
+	for _, c := range attentionCases() {
+		f, b := c.forward(), c.backward()
+		before, beforeBack := must(t, dev, &f, plain), must(t, dev, &b, plain)
+		changed := 0
+		for row, valid := range f.find("KeyValid").data {
+			for _, o := range []*operand{f.find("QKV"), b.find("QKV")} {
+				h := o.cols / 3
+				for j := h; j < o.cols && valid == 0; j++ {
+					o.data[row*o.cols+j] = rounded(1e10) * float64(j%3-1)
+					changed++
+				}
+			}
+		}
+		equal(t, &f, "with other masked keys", must(t, dev, &f, plain), before)
+		equal(t, &b, "with other masked keys", must(t, dev, &b, plain), beforeBack)
+		if c.name == "all masks" && changed == 0 {
+			t.Fatal("no key is masked")
+		}
+	}
+}
+
 // testMask makes dropout masks visible and compares them element by element with Philox:
 // of Dropout; of LayerNorm forward (Z is 0 where X is dropped) and backward (DX against
 // DZ); of Attention forward (equal scores and unit vectors for v: Out_ij is 0 where j is
