@@ -17,8 +17,8 @@ test:
 
 # Rewrites testdata/onnx and testdata/golden with PyTorch (Debian: python3-torch).
 fixtures:
-	python3 scripts/fixtures/export.py
-	python3 scripts/fixtures/goldens.py
+	/usr/bin/python3 scripts/fixtures/export.py
+	/usr/bin/python3 scripts/fixtures/goldens.py
 
 clean:
 	rm -rf sift build

@@ -13,7 +13,9 @@ import (
 // commands lists every command of the program.
 func commands(t *terminal) []*cobra.Command {
 	return []*cobra.Command{
-		configCommand(t),
+		finetuneCommand(t), evalCommand(t), predictCommand(t),
+		inspectCommand(t), exportCommand(t), verifyCommand(t),
+		devicesCommand(t), benchCommand(t), debugCommand(t), configCommand(t),
 	}
 }
 

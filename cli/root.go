@@ -27,6 +27,15 @@ func (t *terminal) note(format string, args ...any) {
 	fmt.Fprintf(t.err, "%s\n", oneLine(fmt.Sprintf(format, args...)))
 }
 
+// line writes one JSON object on one line.
+func (t *terminal) line(v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return fault.New(fault.Internal, "encoding the result: %w", err)
+	}
+	return t.print("%s\n", data)
+}
+
 // print writes a result for people.
 func (t *terminal) print(format string, args ...any) error {
 	if _, err := fmt.Fprintf(t.out, format, args...); err != nil {
@@ -170,33 +179,35 @@ func (k *keyValue) Type() string       { return k.kind }
 // addConfigFlags declares --section.key for every key, the aliases asked for, and --config.
 func addConfigFlags(flags *pflag.FlagSet, base config.Config, short ...string) {
 	flags.String("config", "", "YAML `file` with configuration keys")
-	add := func(name, help string, s setting) {
-		value := reflect.ValueOf(base).FieldByIndex(s.index)
-		kv := &keyValue{kind: map[reflect.Kind]string{reflect.Int: "n", reflect.Uint64: "n", reflect.Float64: "x",
-			reflect.Bool: "bool", reflect.Slice: "list"}[s.typ.Kind()]}
-		if kv.kind == "" {
-			kv.kind = "text"
-		}
-		flag := flags.VarPF(kv, name, "", help)
-		if s.typ.Kind() == reflect.Bool {
-			flag.NoOptDefVal = "true"
-		}
-		if !value.IsZero() {
-			flag.DefValue = fmt.Sprint(value.Interface())
-			if list, ok := value.Interface().([]string); ok {
-				flag.DefValue = strings.Join(list, ",")
-			}
-		}
-	}
 	all := settings()
 	for _, a := range short {
 		for _, s := range all {
 			if s.key == aliases[a] {
-				add(a, usage[s.key], s)
+				addConfigFlag(flags, a, s, base)
 			}
 		}
 	}
 	for _, s := range all {
-		add(s.key, usage[s.key], s)
+		addConfigFlag(flags, s.key, s, base)
+	}
+}
+
+// addConfigFlag declares one flag for a key, under the key's own name or an alias.
+func addConfigFlag(flags *pflag.FlagSet, name string, s setting, base config.Config) {
+	value := reflect.ValueOf(base).FieldByIndex(s.index)
+	kv := &keyValue{kind: map[reflect.Kind]string{reflect.Int: "n", reflect.Uint64: "n", reflect.Float64: "x",
+		reflect.Bool: "bool", reflect.Slice: "list"}[s.typ.Kind()]}
+	if kv.kind == "" {
+		kv.kind = "text"
+	}
+	flag := flags.VarPF(kv, name, "", usage[s.key])
+	if s.typ.Kind() == reflect.Bool {
+		flag.NoOptDefVal = "true"
+	}
+	if !value.IsZero() {
+		flag.DefValue = fmt.Sprint(value.Interface())
+		if list, ok := value.Interface().([]string); ok {
+			flag.DefValue = strings.Join(list, ",")
+		}
 	}
 }

@@ -1,0 +1,319 @@
+package cli
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sift/backend"
+	"sift/backend/cpu"
+	"sift/config"
+	"sift/fault"
+)
+
+func benchCommand(t *terminal) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "bench",
+		GroupID: groupLook,
+		Short:   "Measure how fast matrix products and training steps run here.",
+		Long: `Measure how fast matrix products and training steps run here, beside the peak that plain
+multiply-add loops reach on the same cores in the same run.`,
+		Example: `  sift bench peak
+  sift bench gemm --rows 1024
+  sift bench step --layers 12 --hidden 768 --heads 12 --batch 8 --length 128`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fault.New(fault.Usage, "sift bench %s: unknown; gemm, step and peak are known", args[0])
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(benchPeakCommand(t), benchGemmCommand(t), benchStepCommand(t))
+	return cmd
+}
+
+// benchDevice opens the device of a benchmark and measures its peak.
+func benchDevice(t *terminal, cmd *cobra.Command) (backend.Device, float64, error) {
+	r, err := resolve(cmd.Flags(), config.Default())
+	if err != nil {
+		return nil, 0, err
+	}
+	device, err := openDevice(&terminal{quiet: true, err: t.err}, r.Device)
+	if err != nil {
+		return nil, 0, err
+	}
+	info := device.Info()
+	if info.ISA == "go" {
+		return device, 0, nil // no C kernels, no C peak loop
+	}
+	peak, err := cpu.Peak(info.Threads, info.ISA)
+	if err != nil {
+		device.Close()
+		return nil, 0, err
+	}
+	return device, peak, nil
+}
+
+func benchPeakCommand(t *terminal) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "peak",
+		Short: "Measure the multiply-add peak of the cores, per instruction set.",
+		Long: `Measure the float32 multiply-add peak of the cores, per instruction set: loops of independent
+fused multiply-adds in registers, no memory. Two operations count per multiply-add.`,
+		Example: `  sift bench peak
+  sift bench peak --json`,
+		Args: noArguments,
+	}
+	addDeviceFlags(cmd.Flags())
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		r, err := resolve(cmd.Flags(), config.Default())
+		if err != nil {
+			return err
+		}
+		type row struct {
+			ISA    string  `json:"isa"`
+			DType  string  `json:"dtype"`
+			GFLOPS float64 `json:"gflops"`
+		}
+		var rows []row
+		isas := []string{"avx512", "avx2", "portable"}
+		if r.Device.ISA != "auto" {
+			isas = []string{r.Device.ISA}
+		}
+		threads := 0
+		for _, isa := range isas {
+			device, err := cpu.Open(cpu.Options{Threads: r.Device.Threads, ISA: isa})
+			if err != nil {
+				if r.Device.ISA != "auto" {
+					return err
+				}
+				continue
+			}
+			threads = device.Info().Threads
+			if err := device.Close(); err != nil {
+				return err
+			}
+			gflops, err := cpu.Peak(threads, isa)
+			if err != nil {
+				if r.Device.ISA != "auto" {
+					return err
+				}
+				continue
+			}
+			rows = append(rows, row{isa, "float32", gflops})
+		}
+		if len(rows) == 0 {
+			return fault.New(fault.Device, "bench peak: this build has no C kernels to measure (cgo was off)")
+		}
+		if t.json {
+			return t.object(map[string]any{"threads": threads, "results": rows})
+		}
+		for _, r := range rows {
+			if err := t.print("%-9s %s  %8.1f GFLOP/s on %s\n", r.ISA, r.DType, r.GFLOPS, counted(threads, "thread")); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return cmd
+}
+
+// A gemmSize is one matrix product of a BERT step.
+type gemmSize struct {
+	name           string
+	m, n, k        int
+	transA, transB bool
+}
+
+// gemmSizes lists BERT's products at hidden size h and intermediate size f: forward
+// (y = x W^T), gradient of the input (dY W) and of the weights (dY^T X), for rows
+// tokens, and the decoder over labelled rows.
+func gemmSizes(rows, h, f, vocab, labelled int) []gemmSize {
+	var list []gemmSize
+	for _, l := range []struct {
+		name    string
+		out, in int
+	}{{"qkv", 3 * h, h}, {"projection", h, h}, {"up", f, h}, {"down", h, f}} {
+		list = append(list,
+			gemmSize{l.name + " forward", rows, l.out, l.in, false, true},
+			gemmSize{l.name + " dX", rows, l.in, l.out, false, false},
+			gemmSize{l.name + " dW", l.out, l.in, rows, true, false})
+	}
+	return append(list,
+		gemmSize{"decoder forward", labelled, vocab, h, false, true},
+		gemmSize{"decoder dX", labelled, h, vocab, false, false},
+		gemmSize{"decoder dW", vocab, h, labelled, true, false})
+}
+
+func benchGemmCommand(t *terminal) *cobra.Command {
+	var rows, hidden, intermediate, vocab, runs int
+	var size string
+	cmd := &cobra.Command{
+		Use:   "gemm",
+		Short: "Time the matrix products of a BERT step.",
+		Long: `Time the matrix products of a BERT step, or one product given as --size MxNxK. The median of
+several runs is shown, as a share of the multiply-add peak measured just before.`,
+		Example: `  sift bench gemm --rows 1024
+  sift bench gemm --size 1024x3072x768 --json`,
+		Args: noArguments,
+	}
+	flags := cmd.Flags()
+	flags.IntVar(&rows, "rows", 1024, "`tokens` in the batch")
+	flags.IntVar(&hidden, "hidden", 768, "hidden `size`")
+	flags.IntVar(&intermediate, "intermediate", 0, "intermediate `size` (default 4 x hidden)")
+	flags.IntVar(&vocab, "vocab", 30522, "vocabulary `size`")
+	flags.IntVar(&runs, "runs", 9, "timed `runs` of each product, the median counts")
+	flags.StringVar(&size, "size", "", "one product `MxNxK`, timed in all four transpose forms, instead")
+	addDeviceFlags(flags)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if intermediate == 0 {
+			intermediate = 4 * hidden
+		}
+		for _, f := range []struct {
+			name  string
+			value int
+		}{{"rows", rows}, {"hidden", hidden}, {"intermediate", intermediate}, {"vocab", vocab}, {"runs", runs}} {
+			if f.value < 1 || f.value > 1<<24 {
+				return fault.New(fault.Usage, "--%s: %d: must be from 1 to %d", f.name, f.value, 1<<24)
+			}
+		}
+		sizes := gemmSizes(rows, hidden, intermediate, vocab, max(1, rows*15/100))
+		if size != "" {
+			m, n, k, err := parseSize(size)
+			if err != nil {
+				return err
+			}
+			sizes = nil
+			for _, form := range []string{"nn", "nt", "tn", "tt"} {
+				sizes = append(sizes, gemmSize{form, m, n, k, form[0] == 't', form[1] == 't'})
+			}
+		}
+		device, peak, err := benchDevice(t, cmd)
+		if err != nil {
+			return err
+		}
+		defer device.Close()
+		type result struct {
+			Name          string  `json:"name"`
+			M             int     `json:"m"`
+			N             int     `json:"n"`
+			K             int     `json:"k"`
+			TransA        bool    `json:"trans_a"`
+			TransB        bool    `json:"trans_b"`
+			DType         string  `json:"dtype"`
+			MedianSeconds float64 `json:"median_seconds"`
+			GFLOPS        float64 `json:"gflops"`
+			ShareOfPeak   float64 `json:"share_of_peak"`
+		}
+		var results []result
+		if !t.json {
+			if err := t.print("peak %.1f GFLOP/s (%s, %s)\n", peak, device.Info().ISA, counted(device.Info().Threads, "thread")); err != nil {
+				return err
+			}
+		}
+		for _, s := range sizes {
+			if err := cmd.Context().Err(); err != nil {
+				return fault.New(fault.Interrupted, "bench gemm: interrupted")
+			}
+			seconds, err := timeGemm(device, s, runs)
+			if err != nil {
+				return err
+			}
+			r := result{s.name, s.m, s.n, s.k, s.transA, s.transB, "float32", seconds, 2 * float64(s.m) * float64(s.n) * float64(s.k) / seconds / 1e9, 0}
+			if peak > 0 {
+				r.ShareOfPeak = r.GFLOPS / peak
+			}
+			results = append(results, r)
+			if !t.json {
+				if err := t.print("%-18s %6d x %6d x %6d  %9.3f ms  %8.1f GFLOP/s  %5.1f%% of peak\n", r.Name, r.M, r.N, r.K,
+					seconds*1e3, r.GFLOPS, 100*r.ShareOfPeak); err != nil {
+					return err
+				}
+			}
+		}
+		if t.json {
+			return t.object(map[string]any{"peak_gflops": peak, "results": results})
+		}
+		return nil
+	}
+	return cmd
+}
+
+// parseSize reads MxNxK.
+func parseSize(text string) (m, n, k int, err error) {
+	parts := strings.Split(text, "x")
+	var v [3]int
+	if len(parts) == 3 {
+		for i, p := range parts {
+			if v[i], err = strconv.Atoi(p); err != nil || v[i] < 1 || v[i] > 1<<24 {
+				return 0, 0, 0, fault.New(fault.Usage, "--size: %s: %q is not a size from 1 to %d", text, p, 1<<24)
+			}
+		}
+		if uint64(v[0])*uint64(v[1])+uint64(v[0])*uint64(v[2])+uint64(v[1])*uint64(v[2]) < 1<<32 {
+			return v[0], v[1], v[2], nil
+		}
+		return 0, 0, 0, fault.New(fault.Usage, "--size: %s: more than 16 GiB of matrices", text)
+	}
+	return 0, 0, 0, fault.New(fault.Usage, "--size: %s: must read MxNxK", text)
+}
+
+// timeGemm returns the median seconds of one product, after a warm-up.
+func timeGemm(device backend.Device, s gemmSize, runs int) (float64, error) {
+	shape := func(rows, cols int, trans bool) (int, int) {
+		if trans {
+			return cols, rows
+		}
+		return rows, cols
+	}
+	var tensors [3]backend.Tensor
+	for i, d := range [3][2]int{{s.m, s.n}, {}, {}} {
+		switch i {
+		case 1:
+			d[0], d[1] = shape(s.m, s.k, s.transA)
+		case 2:
+			d[0], d[1] = shape(s.k, s.n, s.transB)
+		}
+		x, err := backend.Alloc(device, backend.F32, d[0], d[1])
+		if err != nil {
+			return 0, err
+		}
+		defer x.Buf.Free()
+		host := make([]float32, x.Len())
+		for j := range host {
+			host[j] = float32(math.Sin(float64(j%9973))) // any values but zeros and denormals
+		}
+		if err := device.UploadF32(x, host); err != nil {
+			return 0, err
+		}
+		tensors[i] = x
+	}
+	stream := backend.NewStream(device)
+	seconds := make([]float64, 0, runs)
+	for i := range runs + 2 {
+		start := time.Now()
+		stream.Gemm(backend.GemmArgs{C: tensors[0], A: tensors[1], B: tensors[2], TransA: s.transA, TransB: s.transB, Alpha: 1})
+		if err := stream.Sync(); err != nil {
+			return 0, fmt.Errorf("bench gemm %s: %w", s.name, err)
+		}
+		if i >= 2 {
+			seconds = append(seconds, time.Since(start).Seconds())
+		}
+	}
+	return median(seconds), nil
+}
+
+func median(x []float64) float64 {
+	x = slices.Clone(x)
+	sort.Float64s(x)
+	if n := len(x); n%2 == 0 {
+		return (x[n/2-1] + x[n/2]) / 2
+	}
+	return x[len(x)/2]
+}

@@ -1,0 +1,137 @@
+package cli
+
+import (
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"sift/backend"
+	"sift/bert"
+	"sift/fault"
+	"sift/sift"
+	"sift/train"
+)
+
+func benchStepCommand(t *terminal) *cobra.Command {
+	var layers, hidden, heads, intermediate, vocab, batch, length, runs, exit int
+	var precision, score string
+	var dropout, keep float64
+	var naive bool
+	cmd := &cobra.Command{
+		Use:   "step",
+		Short: "Time whole training steps of a BERT with random data.",
+		Long: `Time whole training steps of a BERT with random data: masked-LM and next-sentence loss with 15% of
+the tokens labelled, backward pass, clipping and AdamW. The operations counted are the necessary ones
+of the sequences back-propagated; the share is of the multiply-add peak measured just before.`,
+		Example: `  sift bench step --layers 12 --hidden 768 --heads 12 --batch 8 --length 128
+  sift bench step --layers 6 --hidden 384 --heads 12 --batch 32 --length 64 --score loss --exit 1`,
+		Args: noArguments,
+	}
+	f := cmd.Flags()
+	f.IntVar(&layers, "layers", 12, "encoder `layers`")
+	f.IntVar(&hidden, "hidden", 768, "hidden `size`")
+	f.IntVar(&heads, "heads", 12, "attention `heads`")
+	f.IntVar(&intermediate, "intermediate", 0, "intermediate `size` (default 4 x hidden)")
+	f.IntVar(&vocab, "vocab", 30522, "vocabulary `size`")
+	f.IntVar(&batch, "batch", 8, "`sequences` back-propagated")
+	f.IntVar(&length, "length", 128, "`tokens` of each sequence")
+	f.StringVar(&precision, "precision", "f32", "compute type: f32")
+	f.Float64Var(&dropout, "dropout", 0.1, "dropout `probability`, attention's too")
+	f.StringVar(&score, "score", "none", "selection: none, loss, entropy or random")
+	f.IntVar(&exit, "exit", 1, "exit `layer` of the selection")
+	f.Float64Var(&keep, "keep", 0.5, "`share` kept by the selection")
+	f.BoolVar(&naive, "naive", false, "score in a pass of its own instead of reusing the prefix")
+	f.IntVar(&runs, "runs", 5, "timed `steps`, the median counts")
+	addDeviceFlags(f)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if intermediate == 0 {
+			intermediate = 4 * hidden
+		}
+		for _, p := range []struct {
+			name        string
+			value, most int
+		}{{"layers", layers, 1000}, {"hidden", hidden, 1 << 16}, {"heads", heads, 1 << 12}, {"intermediate", intermediate, 1 << 18},
+			{"vocab", vocab, 1 << 24}, {"batch", batch, 1 << 16}, {"length", length, 1 << 16}, {"runs", runs, 1000}} {
+			if p.value < 1 || p.value > p.most {
+				return fault.New(fault.Usage, "--%s: %d: must be from 1 to %d", p.name, p.value, p.most)
+			}
+		}
+		if precision != "f32" {
+			return fault.New(fault.Usage, "--precision: %q: this build computes in f32", precision)
+		}
+		kinds := map[string]sift.Score{"none": sift.None, "loss": sift.Loss, "entropy": sift.Entropy, "random": sift.Random}
+		kind, ok := kinds[score]
+		if !ok {
+			return fault.New(fault.Usage, "--score: %q: must be none, loss, entropy or random", score)
+		}
+		cfg := bert.Config{Layers: layers, Hidden: hidden, Heads: heads, Intermediate: intermediate, Vocab: vocab,
+			Positions: max(512, length), TypeVocab: 2, Activation: backend.GeluErf, Eps: 1e-12,
+			HasPooler: true, HasMLM: true, HasNSP: true, TiedDecoder: true}
+		if err := cfg.Validate(); err != nil {
+			return fault.New(fault.Usage, "%v", err)
+		}
+		device, peak, err := benchDevice(t, cmd)
+		if err != nil {
+			return err
+		}
+		defer device.Close()
+		result, err := train.BenchStep(cmd.Context(), train.BenchOptions{
+			Device: device, Model: cfg, Seqs: batch, Length: length, Warmup: 2, Runs: runs, Seed: 1,
+			Sift: sift.Options{Score: kind, ExitLayer: exit, Keep: keep, Reuse: !naive, ScoringDropout: true,
+				Dropout: dropout, AttentionDropout: dropout},
+		})
+		if err != nil {
+			return err
+		}
+		seconds := median(result.StepSeconds)
+		out := struct {
+			TokensPerSecond  float64 `json:"tokens_per_second"`
+			StepSeconds      float64 `json:"step_seconds"`
+			ScoreSeconds     float64 `json:"score_seconds"`
+			OptimizerSeconds float64 `json:"optimizer_seconds"`
+			GFLOPS           float64 `json:"gflops"`
+			PeakGFLOPS       float64 `json:"peak_gflops"`
+			ShareOfPeak      float64 `json:"share_of_peak"`
+			PeakMemoryBytes  int64   `json:"peak_memory_bytes"`
+			DeviceBytes      int64   `json:"device_bytes"`
+			Layers           int     `json:"layers"`
+			Hidden           int     `json:"hidden"`
+			Heads            int     `json:"heads"`
+			Intermediate     int     `json:"intermediate"`
+			Vocab            int     `json:"vocab"`
+			Batch            int     `json:"batch"`
+			Length           int     `json:"length"`
+			Precision        string  `json:"precision"`
+			Parameters       int     `json:"parameters"`
+			Drawn            int     `json:"drawn"`
+			Kept             int     `json:"kept"`
+			ISA              string  `json:"isa"`
+			Threads          int     `json:"threads"`
+		}{float64(result.KeptRows) / seconds, seconds, median(result.ScoreSeconds), median(result.OptimizerSeconds),
+			result.FLOPs / seconds / 1e9, peak, 0, peakMemory(), result.DeviceBytes, layers, hidden, heads, intermediate, vocab,
+			batch, length, precision, result.Parameters, result.Drawn, result.Kept, device.Info().ISA, device.Info().Threads}
+		if peak > 0 {
+			out.ShareOfPeak = out.GFLOPS / peak
+		}
+		if t.json {
+			return t.object(out)
+		}
+		return t.print(`%d layers, hidden %d, %d heads, %d x %d tokens, %d parameters, %s, %s
+step      %8.1f ms (optimiser %.1f ms, scoring %.1f ms), %.0f tokens/s back-propagated
+work      %8.1f GFLOP/s, %.1f%% of the peak of %.1f GFLOP/s
+memory    %8.1f MB at the peak of the process, %.1f MB of it on the device
+`, layers, hidden, heads, batch, length, out.Parameters, out.ISA, counted(out.Threads, "thread"),
+			seconds*1e3, out.OptimizerSeconds*1e3, out.ScoreSeconds*1e3, out.TokensPerSecond,
+			out.GFLOPS, 100*out.ShareOfPeak, peak, float64(out.PeakMemoryBytes)/1e6, float64(out.DeviceBytes)/1e6)
+	}
+	return cmd
+}
+
+// peakMemory returns the largest resident size of the process so far, in bytes.
+func peakMemory() int64 {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return u.Maxrss * 1024 // Linux counts in KiB
+}

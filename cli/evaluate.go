@@ -1,0 +1,189 @@
+package cli
+
+import (
+	"bufio"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"sift/config"
+	"sift/fault"
+	"sift/train"
+)
+
+// useFlags are the flags shared by the commands that apply a trained classifier.
+type useFlags struct {
+	tokenizer, labels, checkpoint string
+	text, pair, label             string
+	maxLength, batch              int
+}
+
+func (u *useFlags) add(flags *pflag.FlagSet, labelled bool) {
+	flags.StringVar(&u.tokenizer, "tokenizer", "", "tokenizer `path` (default: the run's, or beside the ONNX file)")
+	flags.StringVar(&u.labels, "labels", "", "label names in class order, separated by `commas` (default: the run's, or config.json beside the ONNX file)")
+	flags.StringVar(&u.checkpoint, "checkpoint", "", "of a run: best, last or a `file` (default best)")
+	flags.StringVar(&u.text, "text", "", "`column` of the text, by name or number from 1 (default: the run's)")
+	flags.StringVar(&u.pair, "text-pair", "", "`column` of the second text (default: the run's)")
+	if labelled {
+		flags.StringVar(&u.label, "label", "", "`column` of the label (default: the run's)")
+	}
+	flags.IntVar(&u.maxLength, "max-length", 0, "longest input in `tokens` (default: the run's)")
+	flags.IntVar(&u.batch, "batch", 32, "sequences at a time")
+	addDeviceFlags(flags)
+}
+
+// open reads the classifier and the task, with what the flags override.
+func (u *useFlags) open(t *terminal, path string) (*train.Classifier, config.Task, error) {
+	opt := train.OpenOptions{Checkpoint: u.checkpoint, Tokenizer: u.tokenizer, Notice: func(s string) { t.note("%s", s) }}
+	if u.labels != "" {
+		opt.Labels = strings.Split(u.labels, ",")
+	}
+	if u.batch < 1 {
+		return nil, config.Task{}, fault.New(fault.Usage, "--batch: %d: must be at least 1", u.batch)
+	}
+	if u.maxLength < 0 {
+		return nil, config.Task{}, fault.New(fault.Usage, "--max-length: %d: must be positive", u.maxLength)
+	}
+	c, err := train.Open(path, opt)
+	if err != nil {
+		return nil, config.Task{}, err
+	}
+	task := c.Task
+	for _, o := range []struct {
+		from string
+		to   *string
+	}{{u.text, &task.TextColumn}, {u.pair, &task.TextPairColumn}, {u.label, &task.LabelColumn}} {
+		if o.from != "" {
+			*o.to = o.from
+		}
+	}
+	if u.maxLength > 0 {
+		task.MaxLength = u.maxLength
+	}
+	return c, task, nil
+}
+
+func evalCommand(t *terminal) *cobra.Command {
+	var u useFlags
+	cmd := &cobra.Command{
+		Use:     "eval RUN|MODEL.onnx FILE",
+		GroupID: groupTrain,
+		Short:   "Measure a run or an ONNX file on a labelled file.",
+		Long: `Measure a run or an ONNX classifier on a labelled TSV file: accuracy, F1, Matthews correlation,
+loss, and the confusion matrix, beside the share of the most frequent label.`,
+		Example: `  sift eval run test.tsv
+  sift eval model.onnx test.tsv --tokenizer tokenizer.json --text sentence --label label --json`,
+		Args: arguments(2, 2, "a run or ONNX file and a labelled file"),
+	}
+	u.add(cmd.Flags(), true)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		r, err := resolve(cmd.Flags(), config.Default())
+		if err != nil {
+			return err
+		}
+		c, task, err := u.open(t, args[0])
+		if err != nil {
+			return err
+		}
+		device, err := openDevice(&terminal{quiet: true}, r.Device)
+		if err != nil {
+			return err
+		}
+		defer device.Close()
+		e, err := c.Evaluate(cmd.Context(), args[1], train.ReadOptions{Device: device, Task: task, BatchSize: u.batch})
+		if err != nil {
+			return err
+		}
+		if t.json {
+			return t.object(e)
+		}
+		if err := t.print("accuracy %.4f  F1 %.4f  MCC %.4f  loss %.4f  on %d examples (most frequent label %q: %.4f)\n",
+			e.Accuracy, e.F1, e.MCC, e.Loss, e.N, e.Majority, e.MajorityShare); err != nil {
+			return err
+		}
+		var b strings.Builder
+		b.WriteString("true label: predicted")
+		for _, l := range e.Labels {
+			b.WriteString("  " + oneLine(l))
+		}
+		b.WriteString("\n")
+		for i, l := range e.Labels {
+			b.WriteString("  " + oneLine(l) + ":")
+			for _, n := range e.Confusion[i] {
+				b.WriteString("  " + strconv.FormatInt(n, 10))
+			}
+			b.WriteString("\n")
+		}
+		return t.print("%s", b.String())
+	}
+	return cmd
+}
+
+func predictCommand(t *terminal) *cobra.Command {
+	var u useFlags
+	var texts []string
+	cmd := &cobra.Command{
+		Use:     "predict RUN|MODEL.onnx [FILE]",
+		GroupID: groupTrain,
+		Short:   "Predict labels for a file of texts, as JSON lines.",
+		Long: `Predict labels with a run or an ONNX classifier, for a TSV file or for texts given as --say.
+Each line of output is one JSON object with the text, the label, and every label's probability.`,
+		Example: `  sift predict run texts.tsv > predictions.jsonl
+  sift predict model.onnx --tokenizer tokenizer.json --say "a quiet triumph" --say "two hours too long"`,
+		Args: arguments(1, 2, "a run or ONNX file, and a file or --say"),
+	}
+	u.add(cmd.Flags(), false)
+	cmd.Flags().StringArrayVar(&texts, "say", nil, "a `text` to label; can be repeated")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if (len(args) == 2) == (len(texts) > 0) {
+			return fault.New(fault.Usage, "sift predict needs either a file or --say")
+		}
+		r, err := resolve(cmd.Flags(), config.Default())
+		if err != nil {
+			return err
+		}
+		c, task, err := u.open(t, args[0])
+		if err != nil {
+			return err
+		}
+		device, err := openDevice(&terminal{quiet: true}, r.Device)
+		if err != nil {
+			return err
+		}
+		defer device.Close()
+		opt := train.ReadOptions{Device: device, Task: task, BatchSize: u.batch}
+		if len(texts) > 0 {
+			predictions, err := c.PredictTexts(cmd.Context(), texts, nil, opt)
+			if err != nil {
+				return err
+			}
+			if t.json {
+				return t.object(map[string]any{"predictions": predictions})
+			}
+			for _, p := range predictions {
+				if err := t.line(p); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		if t.json {
+			return fault.New(fault.Usage, "--json: the output of sift predict FILE is JSON lines already")
+		}
+		w := bufio.NewWriter(t.out)
+		n, err := c.Predict(cmd.Context(), args[1], w, opt)
+		if flushErr := w.Flush(); err == nil && flushErr != nil {
+			err = fault.New(fault.IO, "standard output: %w", flushErr)
+		}
+		if err != nil {
+			return err
+		}
+		if !t.quiet {
+			t.note("%s", counted(n, "prediction"))
+		}
+		return nil
+	}
+	return cmd
+}
