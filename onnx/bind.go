@@ -23,6 +23,7 @@ type Binding struct {
 	repeat int     // a one-row table that the file holds this many times; else 0
 	at     use     // where the graph reads it
 	asRead []int64 // its dimensions there
+	asType DataType
 	// readTransposed: the graph reads the transpose of what is stored.
 	readTransposed bool
 }
@@ -105,7 +106,7 @@ func (b *binder) add(role string, c constant, stored bool, repeat int64, shape .
 	}
 	b.r.Roles = append(b.r.Roles, Binding{
 		Role: role, Initializer: c.name, Shape: shape, Transposed: stored, DType: c.t.DType,
-		tensor: c.t, repeat: int(repeat), at: c.at, asRead: c.dims, readTransposed: c.transposed,
+		tensor: c.t, repeat: int(repeat), at: c.at, asRead: c.dims, asType: c.dtype, readTransposed: c.transposed,
 	})
 }
 

@@ -6,10 +6,11 @@ import "math"
 // Transpose, or a change of dimensions of 1.
 type constant struct {
 	t          *TensorRef
-	name       string  // the initializer, or the output of the Constant node
-	dims       []int64 // as read
-	transposed bool    // a matrix, read as the transpose of what is stored
-	at         use     // where it is read
+	name       string   // the initializer, or the output of the Constant node
+	dims       []int64  // as read
+	dtype      DataType // as read
+	transposed bool     // a matrix, read as the transpose of what is stored
+	at         use      // where it is read
 }
 
 // constantOf looks at input i of n. ok is false if it is not a stored tensor.
@@ -26,7 +27,7 @@ func (m *matcher) constantValue(value string) (c constant, ok bool) {
 		return c, false
 	}
 	if t := m.f.byName[value]; t != nil {
-		return constant{t: t, name: value, dims: t.Dims}, true
+		return constant{t: t, name: value, dims: t.Dims, dtype: t.DType}, true
 	}
 	n := m.writer(value)
 	if n == nil || n.Domain != "" {
@@ -34,7 +35,7 @@ func (m *matcher) constantValue(value string) (c constant, ok bool) {
 	}
 	if n.OpType == "Constant" {
 		if a, ok := n.Attr("value"); ok && a.Kind == AttrTensor {
-			return constant{t: a.T, name: value, dims: a.T.Dims}, true
+			return constant{t: a.T, name: value, dims: a.T.Dims, dtype: a.T.DType}, true
 		}
 		return c, false
 	}
@@ -52,8 +53,10 @@ func (m *matcher) constantValue(value string) (c constant, ok bool) {
 	}
 	switch n.OpType {
 	case "Cast":
-		return c, DataType(n.Int("to", 0)).IsFloat() && c.t.DType.IsFloat() ||
-			DataType(n.Int("to", 0)).IsInteger() && c.t.DType.IsInteger()
+		to := DataType(n.Int("to", 0))
+		ok = to.IsFloat() && c.dtype.IsFloat() || to.IsInteger() && c.dtype.IsInteger() && to != Bool
+		c.dtype = to
+		return c, ok
 	case "Dropout":
 		return c, m.changesNothing(n, value)
 	case "Transpose":

@@ -1,8 +1,10 @@
 package onnx
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"sift/fault"
@@ -57,7 +59,9 @@ func (f *File) checkExternal() error {
 func (f *File) tensors() []*TensorRef {
 	all := append([]*TensorRef{}, f.Initializers...)
 	for i := range f.Nodes {
-		for _, a := range f.Nodes[i].Attrs {
+		attrs := f.Nodes[i].Attrs
+		for _, name := range slices.Sorted(maps.Keys(attrs)) {
+			a := attrs[name]
 			if a.T != nil {
 				all = append(all, a.T)
 			}

@@ -1,6 +1,7 @@
 package onnx
 
 import (
+	"strconv"
 	"strings"
 
 	"sift/bert"
@@ -23,6 +24,7 @@ type Match struct {
 	byRole map[string]int // indices into Roles
 	hidden string         // the value after the last layer
 	pooled string         // the value after the pooler, "" if there is none
+	g      *topology
 }
 
 // Inputs names the graph's inputs; those that the graph does not have are empty.
@@ -105,12 +107,12 @@ func quantised(op string) bool {
 
 // result turns what was recognised into a Match.
 func (t *trunk) result() (*Match, error) {
-	r := &Match{File: t.m.f, Outputs: t.outputs, byRole: map[string]int{}, hidden: t.last(), pooled: t.pooled}
+	r := &Match{File: t.m.f, g: t.m.g, Outputs: t.outputs, byRole: map[string]int{}, hidden: t.last(), pooled: t.pooled}
 	first := &t.layers[0]
 	cfg := bert.Config{
 		Layers: len(t.layers), Hidden: int(t.embed.norm.width), Heads: int(first.attention.heads),
 		Intermediate: int(first.intermediate.out), Vocab: int(t.vocab()), Positions: rows(t.embed.position),
-		PositionOffset: int(t.embed.offset), Activation: first.act, Eps: t.embed.norm.eps,
+		PositionOffset: int(t.embed.offset), Activation: first.act, Eps: shortest(t.embed.norm.eps),
 		HasPooler: t.pooler != nil, HasMLM: t.mlm != nil, HasNSP: t.nsp != nil, HasQA: t.qa != nil,
 		MaskValue: first.attention.maskValue,
 	}
@@ -151,6 +153,19 @@ func (t *trunk) result() (*Match, error) {
 	r.Architecture = t.architecture(r.Config)
 	r.Unrecognised = t.unrecognised()
 	return r, nil
+}
+
+// shortest returns the decimal number that a float32 of the file was written from: 1e-12
+// rather than 9.999999960041972e-13.
+func shortest(v float64) float64 {
+	if float64(float32(v)) != v {
+		return v
+	}
+	short, err := strconv.ParseFloat(strconv.FormatFloat(v, 'g', -1, 32), 64)
+	if err != nil {
+		return v
+	}
+	return short
 }
 
 // rows of a table, which may have leading dimensions of 1.
