@@ -125,6 +125,11 @@ func (in *Inputs) feed(sig *signature) map[string]*eval.Tensor {
 			data = in.Mask
 		case sig.names.Types:
 			data = in.Types
+		case sig.names.Positions:
+			data = make([]int64, len(in.IDs))
+			for i := range data {
+				data[i] = sig.offset() + int64(i%in.Length)
+			}
 		}
 		t := &eval.Tensor{DType: v.DType, Dims: []int{in.Batch, in.Length}}
 		if v.DType == onnx.Float {

@@ -34,8 +34,10 @@ func describe(f *onnx.File, match *onnx.Match) (*signature, error) {
 		return nil, fault.In(f.Path, err)
 	}
 	for _, v := range s.inputs {
-		if v.Name != s.names.IDs && v.Name != s.names.Mask && v.Name != s.names.Types {
-			return nil, fault.New(fault.Data, "%s: input %q: neither token ids nor attention mask nor token types", f.Path, v.Name)
+		switch v.Name {
+		case s.names.IDs, s.names.Mask, s.names.Types, s.names.Positions:
+		default:
+			return nil, fault.New(fault.Data, "%s: input %q: neither token ids nor attention mask, token types or positions", f.Path, v.Name)
 		}
 		switch v.DType {
 		case onnx.Int64, onnx.Int32, onnx.Float, onnx.Bool:
@@ -75,6 +77,8 @@ func (s *signature) guess() error {
 			role = &s.names.Mask
 		case strings.Contains(name, "type") || strings.Contains(name, "segment"):
 			role = &s.names.Types
+		case strings.Contains(name, "position"):
+			role = &s.names.Positions
 		case strings.Contains(name, "id"):
 			role = &s.names.IDs
 		}
@@ -134,6 +138,16 @@ func (s *signature) tableRows(input string) int {
 	return 0
 }
 
+// with narrows d to what both of two graphs take.
+func (d domain) with(e domain) domain {
+	d.vocab, d.types = min(d.vocab, e.vocab), min(d.types, e.types)
+	d.masked = d.masked && e.masked
+	if d.avoid < 0 {
+		d.pad, d.avoid = e.pad, e.avoid
+	}
+	return d
+}
+
 // domain returns what values the inputs may take.
 func (s *signature) domain() (domain, error) {
 	d := domain{avoid: -1, masked: s.names.Mask != ""}
@@ -144,6 +158,9 @@ func (s *signature) domain() (domain, error) {
 			// RoBERTa counts positions over what is not the padding token.
 			d.pad = int64(c.PositionOffset - 1)
 			d.avoid = d.pad
+		}
+		if s.names.Types == "" {
+			d.types = 0
 		}
 		return d, nil
 	}
@@ -186,4 +203,13 @@ func (o output) classes() bool {
 		return strings.Contains(strings.ToLower(o.name), "logits")
 	}
 	return false
+}
+
+// offset returns the position of a sequence's first token, for graphs that are given
+// positions.
+func (s *signature) offset() int64 {
+	if s.match == nil {
+		return 0
+	}
+	return int64(s.match.Config.PositionOffset)
 }

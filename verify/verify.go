@@ -136,6 +136,11 @@ func (v *verification) batches() ([]Inputs, []Shape, error) {
 	fixed := v.sig.fixed()
 	if v.sig2 != nil {
 		other := v.sig2.fixed()
+		e, err := v.sig2.domain()
+		if err != nil {
+			return nil, nil, err
+		}
+		d = d.with(e)
 		if fixed.Batch == 0 {
 			fixed.Batch = other.Batch
 		}
@@ -155,10 +160,14 @@ func (v *verification) batches() ([]Inputs, []Shape, error) {
 	for _, s := range tried {
 		list = append(list, d.random(v.opt.Seed, s))
 	}
-	// Texts come in batches of eight, unless the graph prescribes its shape: then they
-	// would have to be padded to it, which random batches already try.
+	// Texts come in batches of eight, or singly where there is no mask for the padding.
+	// If the graph prescribes its shape, random batches have to do.
 	if fixed == (Shape{}) {
-		for part := range slices.Chunk(v.opt.Texts, 8) {
+		size := 8
+		if !d.masked {
+			size = 1
+		}
+		for part := range slices.Chunk(v.opt.Texts, size) {
 			in, err := d.text(part, longest)
 			if err != nil {
 				return nil, nil, err

@@ -87,7 +87,7 @@ func locate() (string, error) {
 // output that differs by more than atol + rtol times its expected value.
 func Check(t testing.TB, path string, atol, rtol float64, cases []Case) []Result {
 	t.Helper()
-	results, err := run(Require(t), path, filepath.Join(t.TempDir(), "cases.json"), atol, rtol, cases)
+	results, err := Run(Require(t), path, filepath.Join(t.TempDir(), "cases.json"), atol, rtol, cases)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +116,8 @@ type jsonCase struct {
 	Outputs map[string]jsonTensor `json:"outputs"`
 }
 
-func run(dir, model, file string, atol, rtol float64, cases []Case) ([]Result, error) {
+// Run runs the check in dir with its cases written to file. A difference is no error.
+func Run(dir, model, file string, atol, rtol float64, cases []Case) ([]Result, error) {
 	list := []jsonCase{}
 	for _, c := range cases {
 		j := jsonCase{c.Name, map[string]jsonTensor{}, map[string]jsonTensor{}}
