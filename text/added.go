@@ -1,7 +1,6 @@
 package text
 
 import (
-	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -17,70 +16,51 @@ type addedToken struct {
 
 // added is a set of such tokens.
 type added struct {
-	tokens  map[string]addedToken
-	lengths []int     // of their contents, longest first
-	first   [256]bool // bytes that begin one
+	tokens []addedToken // trie ids are indices
+	trie   trie
+	first  [256]bool // bytes that begin one
 }
 
-// add puts a token in, replacing one of the same content.
-func (a *added) add(token addedToken) {
-	if token.content == "" {
-		return
+// newAdded builds a set; of two tokens with one content the later counts, and an empty
+// one never.
+func newAdded(tokens []addedToken) added {
+	a := added{tokens: tokens}
+	index := make(map[string]int32, len(tokens))
+	for i, token := range tokens {
+		if token.content != "" {
+			index[token.content] = int32(i)
+			a.first[token.content[0]] = true
+		}
 	}
-	if a.tokens == nil {
-		a.tokens = make(map[string]addedToken)
-	}
-	a.tokens[token.content] = token
-	a.first[token.content[0]] = true
-	if n := len(token.content); !slices.Contains(a.lengths, n) {
-		a.lengths = append(a.lengths, n)
-		slices.SortFunc(a.lengths, func(x, y int) int { return y - x })
-	}
+	a.trie = newTrie(index)
+	return a
 }
 
-// next finds the first token at or after from, the longest of those that start there.
-func (a *added) next(s string, from int) (token addedToken, start int, found bool) {
-	if len(a.tokens) == 0 {
-		return token, 0, false
-	}
-	for i := from; i < len(s); i++ {
+// cut finds the first token of s that begins at from or later and counts, the longest of
+// those that begin there. The text before it is s[from:start], the text after it s[stop:].
+func (a *added) cut(s string, from int) (token addedToken, start, stop int, found bool) {
+	for i := from; i < len(s) && len(a.tokens) > 0; i++ {
 		if !a.first[s[i]] {
 			continue
 		}
-		for _, n := range a.lengths {
-			if n > len(s)-i {
-				continue
-			}
-			if token, found = a.tokens[s[i:i+n]]; found {
-				return token, i, true
-			}
+		id, size := longest(&a.trie, 0, s[i:])
+		if size == 0 {
+			continue
 		}
-	}
-	return token, 0, false
-}
-
-// cut finds the next token of s that counts. It begins to look at scan; what lies before
-// done belongs to earlier tokens. The text before the token is s[done:start], the text
-// after it begins at stop, and the next search at rescan.
-func (a *added) cut(s string, done, scan int) (token addedToken, start, stop, rescan int, found bool) {
-	for {
-		token, start, found = a.next(s, scan)
-		if !found {
-			return token, len(s), len(s), len(s), false
-		}
-		stop = start + len(token.content)
-		scan = stop
+		token, start, stop = a.tokens[id], i, i+size
 		if token.singleWord && (endsWithWord(s[:start]) || startsWithWord(s[stop:])) {
+			i = stop - 1
 			continue
 		}
 		if token.lstrip {
-			start = max(done, len(strings.TrimRightFunc(s[:start], isWhite)))
+			start = from + len(strings.TrimRightFunc(s[from:start], isWhite))
 		}
 		if token.rstrip {
 			stop = len(s) - len(strings.TrimLeftFunc(s[stop:], isWhite))
 		}
-		return token, max(start, done), stop, scan, true
+		return token, start, stop, true
 	}
+	return addedToken{}, len(s), len(s), false
 }
 
 func isWhite(r rune) bool { return propsOf(r)&white != 0 }

@@ -11,18 +11,21 @@ import (
 
 // tokenizerFile is the part of a tokenizer.json that is read.
 type tokenizerFile struct {
-	Added []struct {
-		ID         int64  `json:"id"`
-		Content    string `json:"content"`
-		SingleWord bool   `json:"single_word"`
-		LStrip     bool   `json:"lstrip"`
-		RStrip     bool   `json:"rstrip"`
-		Normalized bool   `json:"normalized"`
-	} `json:"added_tokens"`
+	Added         []addedEntry    `json:"added_tokens"`
 	Normalizer    json.RawMessage `json:"normalizer"`
 	PreTokenizer  json.RawMessage `json:"pre_tokenizer"`
 	PostProcessor json.RawMessage `json:"post_processor"`
 	Model         json.RawMessage `json:"model"`
+}
+
+// addedEntry is a token that counts as a whole wherever it stands in a text.
+type addedEntry struct {
+	ID         int64  `json:"id"`
+	Content    string `json:"content"`
+	SingleWord bool   `json:"single_word"`
+	LStrip     bool   `json:"lstrip"`
+	RStrip     bool   `json:"rstrip"`
+	Normalized bool   `json:"normalized"`
 }
 
 // modelKind is what tells the models apart; old files have no type.
@@ -64,7 +67,7 @@ func parseTokenizer(content string) (*Tokenizer, error) {
 	if kind := k.kind(); kind != "WordPiece" {
 		return nil, fault.New(fault.Data, "model: is %s, only BERT's WordPiece is supported", plain(kind))
 	}
-	t := &Tokenizer{MASK: -1}
+	t := new(Tokenizer)
 	if err := t.setNormalizer(f.Normalizer); err != nil {
 		return nil, err
 	}
@@ -75,44 +78,52 @@ func parseTokenizer(content string) (*Tokenizer, error) {
 	if err != nil {
 		return nil, fault.In("model", err)
 	}
-	for _, a := range f.Added {
-		id, known := t.vocab[a.Content]
-		if known && int64(id) != a.ID {
-			return nil, fault.New(fault.Data, "added_tokens: %s has id %d here and %d in the vocabulary", show(a.Content), a.ID, id)
-		}
-		if a.ID != int64(int32(a.ID)) {
-			return nil, fault.New(fault.Data, "added_tokens: %s has id %d", show(a.Content), a.ID)
-		}
-		if err := t.name(a.Content, int32(a.ID)); err != nil {
-			return nil, fault.In("added_tokens", err)
-		}
-		token := addedToken{content: a.Content, id: int32(a.ID), lstrip: a.LStrip, rstrip: a.RStrip, singleWord: a.SingleWord}
-		if !a.Normalized {
-			t.raw.add(token)
-			continue
-		}
-		var sc scratch
-		t.fold = t.foldTable()
-		t.normalise(&sc, a.Content)
-		token.content = string(sc.norm)
-		t.folded.add(token)
+	if err := t.setAdded(f.Added); err != nil {
+		return nil, fault.In("added_tokens", err)
 	}
 	cls, sep, err := frame(f.PostProcessor)
 	if err != nil {
 		return nil, fault.In("post_processor", err)
 	}
-	for _, s := range []struct {
-		id   *int32
-		name string
-	}{{&t.PAD, padToken}, {&t.UNK, unk}, {&t.CLS, cls}, {&t.SEP, sep}} {
-		if *s.id, err = t.special(s.name); err != nil {
-			return nil, err
+	return t, t.setSpecial(settings{pad: padToken, unk: unk, cls: cls, sep: sep, mask: maskToken})
+}
+
+// setAdded enters the tokens that are looked for before words are formed.
+func (t *Tokenizer) setAdded(list []addedEntry) error {
+	var raw, folded []addedToken
+	for _, a := range list {
+		id, known := t.vocab[a.Content]
+		switch {
+		case a.Content == "":
+			continue
+		case known && int64(id) != a.ID:
+			return fault.New(fault.Data, "%s has id %d here and %d in the vocabulary", show(a.Content), a.ID, id)
+		case a.ID != int64(int32(a.ID)):
+			return fault.New(fault.Data, "%s has id %d", show(a.Content), a.ID)
+		case len(a.Content) > tokenSize:
+			return fault.New(fault.Data, "%s is longer than %d bytes", show(a.Content), tokenSize)
 		}
+		if err := t.name(a.Content, int32(a.ID)); err != nil {
+			return err
+		}
+		if !known {
+			if t.beyond == nil {
+				t.beyond = make(map[string]int32)
+			}
+			t.beyond[a.Content] = int32(a.ID)
+		}
+		token := addedToken{content: a.Content, id: int32(a.ID), lstrip: a.LStrip, rstrip: a.RStrip, singleWord: a.SingleWord}
+		if !a.Normalized {
+			raw = append(raw, token)
+			continue
+		}
+		var sc scratch
+		t.normalise(&sc, a.Content)
+		token.content = string(sc.norm)
+		folded = append(folded, token)
 	}
-	if id, ok := t.ID(maskToken); ok {
-		t.MASK = int32(id)
-	}
-	return t, nil
+	t.raw, t.folded = newAdded(raw), newAdded(folded)
+	return nil
 }
 
 // setNormalizer reads the switches of a BertNormalizer.
@@ -133,6 +144,7 @@ func (t *Tokenizer) setNormalizer(raw json.RawMessage) error {
 	if n.Accents != nil {
 		t.StripAccents = *n.Accents
 	}
+	t.fold = t.foldTable()
 	return nil
 }
 
@@ -150,8 +162,8 @@ func (t *Tokenizer) setModel(raw json.RawMessage) (unk string, err error) {
 	if len(m.Vocab) == 0 {
 		return "", fault.New(fault.Data, "vocab: is empty")
 	}
-	if m.MaxChars < 1 {
-		return "", fault.New(fault.Data, "max_input_chars_per_word: is %d", m.MaxChars)
+	if m.MaxChars < 1 || m.MaxChars > tokenSize {
+		return "", fault.New(fault.Data, "max_input_chars_per_word: is %d, outside 1 to %d", m.MaxChars, tokenSize)
 	}
 	t.maxChars = m.MaxChars
 	return m.Unk, t.setVocabulary(m.Vocab, m.Prefix)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -17,8 +18,10 @@ const (
 	sepToken  = "[SEP]"
 	maskToken = "[MASK]"
 
-	bom            = "\ufeff"
-	vocabularySize = 64 << 20 // bytes; the largest multilingual vocabularies have 5 MB
+	bom = "\ufeff"
+
+	vocabularySize = 32 << 20 // bytes of a file; multilingual ones have 15 MB
+	tokenSize      = 1000     // bytes of an added token, and characters of a word
 )
 
 // Load reads a tokenizer from a directory (its tokenizer.json, else its vocab.txt), a
@@ -65,7 +68,6 @@ func Load(path string) (*Tokenizer, error) {
 		return nil, err
 	}
 	t.Path, t.Hash, t.Files = file, hash, append([]string{file}, t.Files...)
-	t.fold = t.foldTable()
 	return t, nil
 }
 
@@ -89,23 +91,20 @@ func loadVocabulary(file, content string) (*Tokenizer, error) {
 		return nil, fault.In(settings, err)
 	}
 	t := &Tokenizer{CleanText: true, SplitChinese: c.chinese, StripAccents: c.accents, LowerCase: c.lower, maxChars: 100, Files: files}
+	t.fold = t.foldTable()
 	if err := t.setVocabulary(vocab, "##"); err != nil {
 		return nil, fault.In(file, err)
 	}
-	for _, s := range []struct {
-		id   *int32
-		name string
-	}{{&t.PAD, c.pad}, {&t.UNK, c.unk}, {&t.CLS, c.cls}, {&t.SEP, c.sep}} {
-		if *s.id, err = t.special(s.name); err != nil {
-			return nil, fault.In(file, err)
+	if err := t.setSpecial(c); err != nil {
+		return nil, fault.In(file, err)
+	}
+	var tokens []addedToken
+	for _, name := range []string{c.pad, c.unk, c.cls, c.sep, c.mask} {
+		if id, ok := vocab[name]; ok {
+			tokens = append(tokens, addedToken{content: name, id: id})
 		}
-		t.raw.add(addedToken{content: s.name, id: *s.id})
 	}
-	t.MASK = -1
-	if id, ok := vocab[c.mask]; ok {
-		t.MASK = id
-		t.raw.add(addedToken{content: c.mask, id: id})
-	}
+	t.raw = newAdded(tokens)
 	return t, nil
 }
 
@@ -133,7 +132,7 @@ func parseVocabulary(content string) (map[string]int32, error) {
 // setVocabulary fills the tables that are derived from the vocabulary. Ids must be
 // distinct, not negative, and dense enough that a table by id is no waste.
 func (t *Tokenizer) setVocabulary(vocab map[string]int32, prefix string) error {
-	t.vocab, t.prefix = vocab, prefix
+	t.vocab = vocab
 	t.pieces = newTrie(vocab)
 	t.inner = t.pieces.find(prefix)
 	for token, id := range vocab {
@@ -160,13 +159,23 @@ func (t *Tokenizer) name(token string, id int32) error {
 	return nil
 }
 
-// special returns the id of a token that must be there.
-func (t *Tokenizer) special(name string) (int32, error) {
-	id, ok := t.ID(name)
-	if !ok {
-		return 0, fault.New(fault.Data, "vocabulary: has no %s", show(name))
+// setSpecial looks up the special tokens; all but the mask must be there.
+func (t *Tokenizer) setSpecial(s settings) error {
+	for _, x := range []struct {
+		id   *int32
+		name string
+	}{{&t.PAD, s.pad}, {&t.UNK, s.unk}, {&t.CLS, s.cls}, {&t.SEP, s.sep}} {
+		id, ok := t.ID(x.name)
+		if !ok {
+			return fault.New(fault.Data, "vocabulary: has no %s", show(x.name))
+		}
+		*x.id = int32(id)
 	}
-	return int32(id), nil
+	t.MASK = -1
+	if id, ok := t.ID(s.mask); ok {
+		t.MASK = int32(id)
+	}
+	return nil
 }
 
 // show quotes what a file holds for an error message: on one line, and not all of a
@@ -175,8 +184,9 @@ func show(s string) string {
 	if len(s) > 64 {
 		return fmt.Sprintf("%.60q... (%d bytes)", s, len(s))
 	}
-	if strings.HasPrefix(s, "[") && strings.HasSuffix(s, "]") && utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+	quoted := strconv.Quote(s)
+	if inner := quoted[1 : len(quoted)-1]; inner == s && strings.HasPrefix(s, "[") && strings.HasSuffix(s, "]") {
 		return s // a special token is recognised without quotes
 	}
-	return fmt.Sprintf("%q", s)
+	return quoted
 }

@@ -39,10 +39,10 @@ type Tokenizer struct {
 	LowerCase    bool // character by character, without context (no final sigma)
 
 	tokens   []string         // by id, added tokens included; "" where there is a gap
-	vocab    map[string]int32 // without added tokens
+	vocab    map[string]int32 // of the WordPiece model
+	beyond   map[string]int32 // added tokens that the model lacks; nil if none
 	pieces   trie             // of vocab
-	prefix   string           // of a piece that continues a word, "##"
-	inner    int32            // node of the prefix, -1 if no piece begins with it
+	inner    int32            // node of "##", the prefix of a piece that continues a word; -1 if none does
 	maxChars int              // longer words become [UNK]
 	fold     [utf8.RuneSelf]byte
 	raw      added     // tokens found in the text as written
@@ -65,14 +65,8 @@ func (t *Tokenizer) ID(token string) (int, bool) {
 	if id, ok := t.vocab[token]; ok {
 		return int(id), true
 	}
-	for _, set := range []*added{&t.raw, &t.folded} {
-		for _, a := range set.tokens {
-			if t.tokens[a.id] == token {
-				return int(a.id), true
-			}
-		}
-	}
-	return 0, false
+	id, ok := t.beyond[token]
+	return int(id), ok
 }
 
 // Token returns the token of an id, "" if the vocabulary has none.
@@ -201,15 +195,14 @@ func (t *Tokenizer) appendText(ids []int32, sc *scratch, s string, room int) []i
 	if room < unlimited-len(ids) {
 		limit = len(ids) + room
 	}
-	done, scan := 0, 0
-	for len(ids) <= limit {
-		token, start, stop, rescan, found := t.raw.cut(s, done, scan)
+	for done := 0; len(ids) <= limit; {
+		token, start, stop, found := t.raw.cut(s, done)
 		ids = t.appendPlain(ids, sc, s[done:start], limit)
 		if !found {
 			break
 		}
 		ids = append(ids, token.id)
-		done, scan = stop, rescan
+		done = stop
 	}
 	return ids
 }
@@ -251,15 +244,14 @@ func endOfChunk(s string) int {
 // appendFolded appends the ids of normalised text in which added tokens may stand.
 func (t *Tokenizer) appendFolded(ids []int32, norm []byte, limit int) []int32 {
 	s := string(norm)
-	done, scan := 0, 0
-	for len(ids) <= limit {
-		token, start, stop, rescan, found := t.folded.cut(s, done, scan)
+	for done := 0; len(ids) <= limit; {
+		token, start, stop, found := t.folded.cut(s, done)
 		ids = t.appendWords(ids, norm[done:start], limit)
 		if !found {
 			break
 		}
 		ids = append(ids, token.id)
-		done, scan = stop, rescan
+		done = stop
 	}
 	return ids
 }

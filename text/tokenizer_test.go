@@ -136,7 +136,7 @@ func TestLoadErrors(t *testing.T) {
 		{"t.json", model(`{"type": "WordPiece", "vocab": {"a": 2000000000}}`), `model: vocabulary: token "a" has id 2000000000, outside 0 to 4103`},
 		{"t.json", model(`{"type": "WordPiece", "vocab": {"a": -1}}`), `model: vocabulary: token "a" has id -1, outside 0 to 4103`},
 		{"t.json", model(`{"type": "WordPiece", "vocab": {"a": 1.5}}`), `model: vocab: "a": the id is not a whole number in range`},
-		{"t.json", model(`{"type": "WordPiece", "max_input_chars_per_word": 0, ` + vocab + `}`), "model: max_input_chars_per_word: is 0"},
+		{"t.json", model(`{"type": "WordPiece", "max_input_chars_per_word": 0, ` + vocab + `}`), "model: max_input_chars_per_word: is 0, outside 1 to 1000"},
 		{"t.json", model(`{"type": "WordPiece", "unk_token": "<u>", ` + vocab + `}`), `vocabulary: has no "<u>"`},
 		{"t.json", model(`{"type": "WordPiece", ` + vocab + `}, "added_tokens": [{"id": 9, "content": "[SEP]"}]`),
 			"added_tokens: [SEP] has id 9 here and 3 in the vocabulary"},
@@ -144,6 +144,8 @@ func TestLoadErrors(t *testing.T) {
 			`added_tokens: vocabulary: tokens [SEP] and "x" have the same id 3`},
 		{"t.json", model(`{"type": "WordPiece", ` + vocab + `}, "added_tokens": [{"id": 5000000000, "content": "x"}]`),
 			`added_tokens: "x" has id 5000000000`},
+		{"t.json", model(`{"type": "WordPiece", ` + vocab + `}, "added_tokens": [{"id": 4, "content": "` + strings.Repeat("y", 1001) + `"}]`),
+			`added_tokens: "` + strings.Repeat("y", 60) + `"... (1001 bytes) is longer than 1000 bytes`},
 		{"t.json", model(`{"type": "WordPiece", ` + vocab + `}, "post_processor": {"type": "RobertaProcessing"}`),
 			"post_processor: is RobertaProcessing, only BERT's is supported"},
 		{"t.json", model(`{"type": "WordPiece", ` + vocab + `}, "post_processor": {"type": "TemplateProcessing", "single": [], "pair": []}`),
@@ -311,9 +313,46 @@ func FuzzEncode(f *testing.F) {
 				t.Fatalf("%v is no beginning of %v", e.IDs, whole)
 			}
 			if tok.CleanText && !utf8.ValidString(a) {
-				if clean := tok.Encode(strings.ToValidUTF8(a, "\ufffd"), "", 0).IDs; !slices.Equal(clean, whole) && tok.raw.tokens["\ufffd"].content == "" {
+				if clean := tok.Encode(strings.ToValidUTF8(a, "\ufffd"), "", 0).IDs; !slices.Equal(clean, whole) {
 					t.Fatalf("invalid bytes: %v, as U+FFFD %v", whole, clean)
 				}
+			}
+		}
+	})
+}
+
+func FuzzLoad(f *testing.F) {
+	f.Add([]byte(special+"a\r\n##b\n\nc"), false)
+	f.Add([]byte(`{"added_tokens": [{"id": 3, "content": "[SEP]"}, {"id": 6, "content": "A b", "normalized": true, "lstrip": true, "rstrip": true, "single_word": true}],
+		"normalizer": {"type": "BertNormalizer", "strip_accents": false}, "pre_tokenizer": {"type": "BertPreTokenizer"},
+		"post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]},
+		"model": {"type": "WordPiece", "continuing_subword_prefix": "", "vocab": {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "a": 4, "ab": 5}}}`), true)
+	f.Fuzz(func(t *testing.T, content []byte, isJSON bool) {
+		name := "vocab.txt"
+		if isJSON {
+			name = "tokenizer.json"
+		}
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		tok, err := Load(path)
+		if err != nil {
+			if !strings.HasPrefix(err.Error(), path+": ") || strings.ContainsAny(err.Error(), "\n\r\x00") {
+				t.Fatalf("error %q", err)
+			}
+			return
+		}
+		for id := range tok.VocabSize() {
+			if token := tok.Token(id); token != "" {
+				if back, ok := tok.ID(token); !ok || back != id {
+					t.Fatalf("token %q has id %d, found %d %v", token, id, back, ok)
+				}
+			}
+		}
+		for _, id := range tok.Encode("abab A B é[SEP]x", string(content), 0).IDs {
+			if tok.Token(int(id)) == "" {
+				t.Fatalf("id %d of %d", id, tok.VocabSize())
 			}
 		}
 	})

@@ -25,19 +25,19 @@ func newTrie(ids map[string]int32) trie {
 	slices.Sort(tokens)
 
 	// A node is the run of tokens [lo, hi) that share their first depth bytes.
-	type run struct{ lo, hi, depth int }
+	type run struct{ lo, hi, depth int32 }
 	t := trie{label: []byte{0}, id: []int32{-1}}
-	queue := []run{{0, len(tokens), 0}}
+	queue := []run{{0, int32(len(tokens)), 0}}
 	for n := 0; n < len(queue); n++ {
 		r := queue[n]
 		t.first = append(t.first, int32(len(queue)))
-		if r.lo < r.hi && len(tokens[r.lo]) == r.depth { // the shortest comes first
+		if r.lo < r.hi && len(tokens[r.lo]) == int(r.depth) { // the shortest comes first
 			t.id[n] = ids[tokens[r.lo]]
 			r.lo++
 		}
 		for r.lo < r.hi {
 			b := tokens[r.lo][r.depth]
-			end := r.lo + sort.Search(r.hi-r.lo, func(i int) bool { return tokens[r.lo+i][r.depth] > b })
+			end := r.lo + int32(sort.Search(int(r.hi-r.lo), func(i int) bool { return tokens[int(r.lo)+i][r.depth] > b }))
 			queue = append(queue, run{r.lo, end, r.depth + 1})
 			t.label = append(t.label, b)
 			t.id = append(t.id, -1)
@@ -75,11 +75,11 @@ func (t *trie) find(s string) int32 {
 	return n
 }
 
-// longest returns the longest token below node n that begins word, and how many bytes
-// of word it takes; 0 if there is none.
-func (t *trie) longest(n int32, word []byte) (id int32, size int) {
-	for i, b := range word {
-		if n = t.child(n, b); n < 0 {
+// longest returns the id of the longest token below node n that begins s, and how many
+// bytes of s it takes; 0 if there is none.
+func longest[T string | []byte](t *trie, n int32, s T) (id int32, size int) {
+	for i := 0; i < len(s); i++ {
+		if n = t.child(n, s[i]); n < 0 {
 			break
 		}
 		if t.id[n] >= 0 {

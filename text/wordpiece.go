@@ -58,7 +58,7 @@ func (t *Tokenizer) appendPieces(ids []int32, word []byte) []int32 {
 	}
 	before, node := len(ids), int32(0)
 	for len(word) > 0 {
-		id, n := t.pieces.longest(node, word)
+		id, n := longest(&t.pieces, node, word)
 		if n == 0 {
 			return append(ids[:before], t.UNK)
 		}
