@@ -235,37 +235,6 @@ func TestPowerCut(t *testing.T) {
 	}
 }
 
-// cutDisk stops the process, by panic, when a number of operations have been done.
-type cutDisk struct {
-	*memDisk
-	at   int
-	stop any
-}
-
-func (d *cutDisk) check() {
-	if d.memDisk.ops >= d.at {
-		panic(d.stop)
-	}
-}
-
-func (d *cutDisk) Create(path string) (diskFile, error) {
-	d.check()
-	f, err := d.memDisk.Create(path)
-	return &cutFile{f, d}, err
-}
-func (d *cutDisk) Rename(from, to string) error { d.check(); return d.memDisk.Rename(from, to) }
-func (d *cutDisk) Remove(path string) error     { d.check(); return d.memDisk.Remove(path) }
-func (d *cutDisk) SyncDir(dir string) error     { d.check(); return d.memDisk.SyncDir(dir) }
-
-type cutFile struct {
-	diskFile
-	d *cutDisk
-}
-
-func (f *cutFile) Write(b []byte) (int, error) { f.d.check(); return f.diskFile.Write(b) }
-func (f *cutFile) Sync() error                 { f.d.check(); return f.diskFile.Sync() }
-func (f *cutFile) Close() error                { f.d.check(); return f.diskFile.Close() }
-
 func TestLines(t *testing.T) {
 	d := newMemDisk()
 	l, err := openLines(d, "m.jsonl", 0)

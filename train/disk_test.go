@@ -4,10 +4,12 @@ import (
 	"errors"
 	"io/fs"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"sort"
 	"strings"
 	"syscall"
+	"testing"
 )
 
 // memDisk is a file system in memory that knows what a crash would leave. Contents last
@@ -62,13 +64,38 @@ func (d *memDisk) crash(r *rand.Rand) *memDisk {
 	return after
 }
 
+// dump writes what a process sees under root to a new directory.
+func (d *memDisk) dump(t testing.TB, root string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, f := range d.names {
+		rel, err := filepath.Rel(root, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		to := filepath.Join(dir, rel)
+		if err := os.MkdirAll(filepath.Dir(to), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(to, f.data, 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
 // next counts an operation and reports whether it must fail.
 func (d *memDisk) next() bool {
 	d.ops++
 	return d.ops == d.failAt
 }
 
-func (d *memDisk) Mkdir(string) error { return nil }
+func (d *memDisk) Mkdir(dir string) error {
+	if d.next() {
+		return &fs.PathError{Op: "mkdir", Path: dir, Err: errNoSpace}
+	}
+	return nil
+}
 
 func (d *memDisk) Create(path string) (diskFile, error) {
 	if d.next() {
@@ -98,6 +125,9 @@ func (d *memDisk) Open(path string) (diskReader, error) {
 }
 
 func (d *memDisk) Truncate(path string, size int64) error {
+	if d.next() {
+		return &fs.PathError{Op: "truncate", Path: path, Err: syscall.EIO}
+	}
 	d.names[path].data = d.names[path].data[:size]
 	return nil
 }
@@ -191,7 +221,6 @@ func (memReader) Close() error { return nil }
 type faultyDisk struct {
 	osDisk
 	ops, failAt int
-	short       bool
 }
 
 var errInjected = errors.New("injected fault")
@@ -252,11 +281,7 @@ type faultyFile struct {
 
 func (f *faultyFile) Write(b []byte) (int, error) {
 	if f.d.next() {
-		n := 0
-		if f.d.short {
-			n, _ = f.diskFile.Write(b[:len(b)/2])
-		}
-		return n, errInjected
+		return 0, errInjected
 	}
 	return f.diskFile.Write(b)
 }
@@ -275,3 +300,40 @@ func (f *faultyFile) Close() error {
 	}
 	return err
 }
+
+// cutDisk stops the process, by panic, when a number of operations have been done.
+type cutDisk struct {
+	*memDisk
+	at   int
+	stop any
+}
+
+func (d *cutDisk) check() {
+	if d.memDisk.ops >= d.at {
+		panic(d.stop)
+	}
+}
+
+func (d *cutDisk) Create(path string) (diskFile, error) {
+	d.check()
+	f, err := d.memDisk.Create(path)
+	return &cutFile{f, d}, err
+}
+
+func (d *cutDisk) Append(path string) (diskFile, error) {
+	d.check()
+	f, err := d.memDisk.Append(path)
+	return &cutFile{f, d}, err
+}
+func (d *cutDisk) Rename(from, to string) error { d.check(); return d.memDisk.Rename(from, to) }
+func (d *cutDisk) Remove(path string) error     { d.check(); return d.memDisk.Remove(path) }
+func (d *cutDisk) SyncDir(dir string) error     { d.check(); return d.memDisk.SyncDir(dir) }
+
+type cutFile struct {
+	diskFile
+	d *cutDisk
+}
+
+func (f *cutFile) Write(b []byte) (int, error) { f.d.check(); return f.diskFile.Write(b) }
+func (f *cutFile) Sync() error                 { f.d.check(); return f.diskFile.Sync() }
+func (f *cutFile) Close() error                { f.d.check(); return f.diskFile.Close() }

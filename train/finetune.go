@@ -139,6 +139,9 @@ func (t *trainer) begin() error {
 	if err := t.openLogs(at); err != nil {
 		return err
 	}
+	if err := t.newStepper(); err != nil {
+		return err
+	}
 	for _, text := range t.in.notices {
 		t.notice(text)
 	}

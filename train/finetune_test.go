@@ -3,6 +3,7 @@ package train
 import (
 	"bytes"
 	"context"
+	"errors"
 	"math"
 	"os"
 	"path/filepath"
@@ -156,7 +157,7 @@ func TestAccumulation(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer tr.close()
-		if err := tr.openLogs(logSizes{}); err != nil {
+		if err := errors.Join(tr.openLogs(logSizes{}), tr.newStepper()); err != nil {
 			t.Fatal(err)
 		}
 		tr.draws = tr.rule.update(nil, 1, 0)
@@ -310,7 +311,7 @@ func TestMemoryDoesNotGrow(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer tr.close()
-	if err := tr.openLogs(logSizes{}); err != nil {
+	if err := errors.Join(tr.openLogs(logSizes{}), tr.newStepper()); err != nil {
 		t.Fatal(err)
 	}
 	if n := testing.AllocsPerRun(20, func() {

@@ -50,11 +50,8 @@ func newest(d disk, dir string, notice func(string)) (*checkpoint, []string, err
 		path := filepath.Join(dir, checkpointName(u))
 		c, openErr := openCheckpoint(d, path)
 		if openErr == nil {
-			for range damaged {
-				if notice != nil {
-					notice(fmt.Sprintf("%v; going back to %s", err, filepath.Base(path)))
-				}
-				break
+			if len(damaged) > 0 && notice != nil {
+				notice(fmt.Sprintf("%v; going back to %s", err, filepath.Base(path)))
 			}
 			return c, damaged, nil
 		}

@@ -77,12 +77,20 @@ type plan struct {
 	rows, seqs           int // of the largest micro-batch
 }
 
+// maxUpdates bounds a run, and so the time that planning one takes.
+const maxUpdates = 1 << 30
+
+// exactSamples is how far into the stream batches are measured in tokens; beyond, every
+// sample counts as the longest.
+const exactSamples = 1 << 26
+
 // simulate walks the rule to the end of the stream, or for the given number of updates
-// where that is above 0. length gives the tokens of the sample at a stream position.
-func (c counting) simulate(updates int, length func(int) int) plan {
+// where that is above 0, or until there are too many. length gives the tokens of the
+// sample at a stream position, longest the most of any.
+func (c counting) simulate(updates int, length func(int) int, longest int) plan {
 	var p plan
-	draws := make([]draw, 0, c.accumulate)
-	for updates == 0 || p.updates < updates {
+	draws := make([]draw, 0, min(c.accumulate, c.size))
+	for (updates == 0 || p.updates < updates) && p.updates <= maxUpdates {
 		draws = c.update(draws[:0], p.updates+1, p.drawn)
 		if len(draws) == 0 {
 			break
@@ -90,8 +98,12 @@ func (c counting) simulate(updates int, length func(int) int) plan {
 		p.updates++
 		for _, d := range draws {
 			rows := 0
-			for i := range d.n {
-				rows += length(d.first + i)
+			if d.first+d.n <= exactSamples {
+				for i := range d.n {
+					rows += length(d.first + i)
+				}
+			} else {
+				rows = d.n * longest
 			}
 			p.rows, p.seqs = max(p.rows, rows), max(p.seqs, d.n)
 			p.drawn += d.n
@@ -102,13 +114,14 @@ func (c counting) simulate(updates int, length func(int) int) plan {
 }
 
 // newPlan simulates and checks what depends on the number of updates.
-func (c counting) newPlan(cfg config.Config, length func(int) int) (plan, error) {
-	p := c.simulate(cfg.Train.Updates, length)
+func (c counting) newPlan(cfg config.Config, length func(int) int, longest int) (plan, error) {
+	p := c.simulate(cfg.Train.Updates, length, longest)
+	if p.updates > maxUpdates || p.drawn >= 1<<48 { // sample ids have 48 bits
+		return p, fault.New(fault.Config, "train.updates: %d, train.epochs: %v: more than %d updates or 2^48 samples",
+			cfg.Train.Updates, cfg.Train.Epochs, maxUpdates)
+	}
 	if w := cfg.Optimizer.Warmup; w > float64(p.updates) {
 		return p, fault.New(fault.Config, "optimizer.warmup: %v: the run has %d updates", w, p.updates)
-	}
-	if p.updates >= math.MaxUint32 {
-		return p, fault.New(fault.Config, "train.updates: %d: must be below 2^32", p.updates)
 	}
 	return p, nil
 }

@@ -61,7 +61,7 @@ func TestCountingTable(t *testing.T) {
 		cfg.Train.MicroBatch = 4
 		k.set(&cfg)
 		c := rule(t, k.size, k.set)
-		p, err := c.newPlan(cfg, one)
+		p, err := c.newPlan(cfg, one, 1)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -104,7 +104,7 @@ func TestCountingInvariants(t *testing.T) {
 			}
 			return
 		}
-		p := c.simulate(0, one)
+		p := c.simulate(0, one, 1)
 		at := 0
 		for u := 1; u <= p.updates; u++ {
 			draws := c.update(nil, u, at)
@@ -144,7 +144,7 @@ func TestPlanRefuses(t *testing.T) {
 		set(&cfg)
 		c, err := newCounting(cfg, 10)
 		if err == nil {
-			_, err = c.newPlan(cfg, one)
+			_, err = c.newPlan(cfg, one, 1)
 		}
 		if err == nil || fault.KindOf(err) != fault.Config || len(err.Error()) < len(name) || err.Error()[:len(name)] != name {
 			t.Errorf("want %q, got %v", name, err)

@@ -158,41 +158,87 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-// TestDiskFaults makes operations on the run directory fail, one a run. Each ends in an
-// error of the disk, and resuming on a healthy disk ends where a run without faults does.
+// TestDiskFaults makes each operation on the run directory fail, one a run. It ends in
+// an error of the disk, and resuming on a healthy disk ends where a run without faults
+// does.
 func TestDiskFaults(t *testing.T) {
 	whole := newToy(t, func(c *config.Config) {
 		c.Sift.Score, c.Sift.Log, c.Train.SaveEvery, c.Train.EvaluateEvery = "loss", true, 2, 3
 	})
-	count := &faultyDisk{}
-	s, err := whole.run(t, context.Background(), func(o *RunOptions) { o.disk = count })
+	if err := os.MkdirAll(whole.out, 0o777); err != nil { // for the lock, which is not on the simulated disk
+		t.Fatal(err)
+	}
+	on := func(d disk, resume bool) (*Summary, error) {
+		return whole.run(t, context.Background(), func(o *RunOptions) { o.disk, o.Resume = d, resume })
+	}
+	healthy := newMemDisk()
+	s, err := on(healthy, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := finish(t, whole.out, s.Updates)
-	began := 0       // operations before the first update, after which nothing is left behind
+	want := finish(t, healthy.dump(t, whole.out), s.Updates)
 	const closes = 2 // of the line files, after they were synchronised: a failure loses nothing
-	for failAt := 1; failAt <= count.ops-closes; failAt++ {
-		k := *whole
-		k.out = filepath.Join(t.TempDir(), "run")
-		_, err := k.run(t, context.Background(), func(o *RunOptions) { o.disk = &faultyDisk{failAt: failAt, short: failAt%2 == 0} })
+	for failAt := 1; failAt <= healthy.ops-closes; failAt++ {
+		d := newMemDisk()
+		d.failAt, d.short = failAt, failAt%2 == 0
+		_, err := on(d, false)
 		if err == nil {
-			t.Fatalf("operation %d of %d failed unnoticed", failAt, count.ops)
+			t.Fatalf("operation %d of %d failed unnoticed", failAt, healthy.ops)
 		}
 		if kind := fault.KindOf(err); kind != fault.IO && kind != fault.CannotWrite {
 			t.Fatalf("operation %d: kind %d: %v", failAt, kind, err)
 		}
-		if _, err := os.Stat(k.out); os.IsNotExist(err) {
-			began++
-			continue
-		}
-		if _, err := k.run(t, context.Background(), func(o *RunOptions) { o.Resume = true }); err != nil {
+		d.failAt = 0
+		if _, err := on(d, true); err != nil {
 			t.Fatalf("operation %d: resuming: %v", failAt, err)
 		}
-		want.same(t, fmt.Sprintf("operation %d", failAt), finish(t, k.out, s.Updates))
+		want.same(t, fmt.Sprintf("operation %d", failAt), finish(t, d.dump(t, whole.out), s.Updates))
 	}
-	if began < 5 || began > count.ops/2 {
-		t.Errorf("%d of %d operations came before the run began", began, count.ops)
+}
+
+// TestPowerCutInARun cuts the power after operations of a whole run, loses parts of what
+// was not synchronised, and continues on what is left.
+func TestPowerCutInARun(t *testing.T) {
+	type stop struct{}
+	whole := newToy(t, func(c *config.Config) {
+		c.Sift.Score, c.Sift.Log, c.Train.SaveEvery, c.Train.EvaluateEvery = "loss", true, 2, 3
+	})
+	on := func(d disk, resume bool) (s *Summary, cut bool) {
+		defer func() {
+			if r := recover(); r == (stop{}) {
+				cut = true
+			} else if r != nil {
+				panic(r)
+			}
+		}()
+		k := *whole
+		s, err := k.run(t, context.Background(), func(o *RunOptions) { o.disk, o.Resume = d, resume })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s, false
+	}
+	if err := os.MkdirAll(whole.out, 0o777); err != nil { // for the lock, which is not on the simulated disk
+		t.Fatal(err)
+	}
+	first := newMemDisk()
+	s, _ := on(first, false)
+	want := finish(t, first.dump(t, whole.out), s.Updates)
+	cuts := 0
+	for at := 1; at < first.ops; at += 2 {
+		d := newMemDisk()
+		if _, cut := on(&cutDisk{memDisk: d, at: at, stop: stop{}}, false); !cut {
+			t.Fatalf("not cut after %d of %d operations", at, first.ops)
+		}
+		cuts++
+		after := d.crash(rand.New(rand.NewPCG(uint64(at), 1)))
+		if _, cut := on(after, true); cut {
+			t.Fatal("cut again")
+		}
+		want.same(t, fmt.Sprintf("cut after %d of %d operations", at, first.ops), finish(t, after.dump(t, whole.out), s.Updates))
+	}
+	if cuts < 30 {
+		t.Errorf("only %d cuts", cuts)
 	}
 }
 

@@ -85,7 +85,13 @@ func makeRun(d disk, dir string, in *material) error {
 		return err
 	}
 	// Last, because a directory with a configuration is a run.
-	return writeFile(d, filepath.Join(dir, configName), []byte(in.configText))
+	if err := writeFile(d, filepath.Join(dir, configName), []byte(in.configText)); err != nil {
+		return err
+	}
+	if err := d.SyncDir(filepath.Dir(dir)); err != nil {
+		return diskError(fault.IO, dir, err)
+	}
+	return nil
 }
 
 func writeFile(d disk, path string, data []byte) error {

@@ -4,13 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
-	"sift/backend"
 	"sift/bert"
 	"sift/config"
 	"sift/fault"
@@ -61,7 +58,7 @@ func newTrainer(cfg config.Config, opt RunOptions, d disk, in *material) (*train
 	}
 	t.order = text.NewOrder(in.train.Len(), cfg.Train.Seed)
 	length := func(position int) int { return in.train.length(t.order.At(uint64(position))) }
-	if t.plan, err = t.rule.newPlan(cfg, length); err != nil {
+	if t.plan, err = t.rule.newPlan(cfg, length, in.train.longest()); err != nil {
 		return nil, err
 	}
 	t.schedule = newSchedule(cfg.Optimizer, t.plan.updates)
@@ -95,32 +92,43 @@ func newTrainer(cfg config.Config, opt RunOptions, d disk, in *material) (*train
 	return t, err
 }
 
-// openLogs opens the line files where the state says they end, and the stepper, which
-// records into one of them.
+// openLogs opens the line files where the state says they end.
 func (t *trainer) openLogs(at logSizes) error {
 	var err error
 	if t.metrics, err = openLines(t.d, filepath.Join(t.opt.Out, metricsName), at.Metrics); err != nil {
 		return err
 	}
-	options := t.rule.sift
 	if t.cfg.Sift.Log {
 		if t.selection, err = openLines(t.d, filepath.Join(t.opt.Out, selectionName), at.Selection); err != nil {
 			return err
 		}
-		options.Record = sift.NewRecorder(t.selection)
 		t.selected = at.Selection
+	}
+	// They may be new, and a synchronised file without a name is lost.
+	if err := t.d.SyncDir(t.opt.Out); err != nil {
+		return diskError(fault.IO, t.opt.Out, err)
+	}
+	return nil
+}
+
+// newStepper allocates the memory of all steps. Open the logs first: one of them
+// receives the selections.
+func (t *trainer) newStepper() error {
+	options := t.rule.sift
+	if t.selection != nil {
+		options.Record = sift.NewRecorder(t.selection)
 	}
 	if t.cfg.Sift.Replay != "" {
 		f, err := os.Open(t.cfg.Sift.Replay)
 		if err != nil {
 			return diskError(fault.Missing, t.cfg.Sift.Replay, err)
 		}
-		options.Replay, err = sift.ReadReplay(f, t.cfg.Sift.Replay)
-		f.Close()
-		if err != nil {
+		defer f.Close()
+		if options.Replay, err = sift.ReadReplay(f, t.cfg.Sift.Replay); err != nil {
 			return err
 		}
 	}
+	var err error
 	t.stepper, err = sift.NewStepper(t.model, options)
 	return err
 }
@@ -212,134 +220,6 @@ func (t *trainer) failed(err error) error {
 		Text: fmt.Sprintf("%s: update %d: %v; %s", t.opt.Out, t.update+1, err, last)}
 }
 
-// step makes one update: its micro-batches, the norm, AdamW, the line of metrics.
-func (t *trainer) step() error {
-	start := time.Now()
-	u := t.update + 1
-	t.draws = t.rule.update(t.draws[:0], u, t.position)
-	m := Metrics{Kind: "update", Update: u, Selecting: t.rule.sift.Selects(u - 1)}
-	sum, err := t.accumulate(&m)
-	if err != nil {
-		return err
-	}
-	micro := float64(len(t.draws))
-	m.KeptLoss = sum.kept / micro
-	if sum.scored {
-		loss := sum.scoredLoss / micro
-		m.ScoredLoss = &loss
-	}
-	if sum.count > 0 {
-		m.Accuracy = float64(sum.correct) / float64(sum.count)
-	}
-	if !finite(m.KeptLoss) {
-		return fault.New(fault.Diverged, "the loss is %v", m.KeptLoss)
-	}
-	if m.GradNorm, err = t.optim.norm(); err != nil {
-		return err
-	}
-	if !finite(m.GradNorm) {
-		return fault.New(fault.Diverged, "the norm of the gradient is %v", m.GradNorm)
-	}
-	m.LearningRate = t.cfg.Optimizer.LR * t.schedule.at(u)
-	if err := t.optim.step(m.LearningRate, u); err != nil {
-		return err
-	}
-	if err := t.model.Stream().Sync(); err != nil {
-		return err
-	}
-
-	t.update = u
-	t.position += sum.drawn
-	t.totals.Backprop += sum.keptSamples
-	t.totals.TokensDrawn += sum.rows
-	t.totals.TokensBackprop += sum.keptRows
-	t.totals.LastLoss = m.KeptLoss
-	m.Epoch = float64(t.position) / float64(t.rule.size)
-	m.KeptShare = float64(sum.keptSamples) / float64(sum.drawn)
-	m.SamplesDrawn, m.SamplesBackprop = t.position, t.totals.Backprop
-	m.TokensDrawn, m.TokensBackprop = t.totals.TokensDrawn, t.totals.TokensBackprop
-	m.ScoreSeconds = sum.scoreTime.Seconds()
-	m.StepSeconds = time.Since(start).Seconds()
-	t.totals.TrainSeconds += m.StepSeconds
-	t.totals.ScoreSeconds += m.ScoreSeconds
-	m.TrainSeconds = t.totals.TrainSeconds
-	if m.StepSeconds > 0 {
-		m.TokensPerSecond = float64(sum.rows) / m.StepSeconds
-	}
-	if err := t.metrics.write(&m); err != nil {
-		return err
-	}
-	if t.selection != nil {
-		t.selected = t.selection.size
-	}
-	t.notify(&Updated{Metrics: m, Updates: t.plan.updates, Remaining: t.remaining()})
-	return nil
-}
-
-// updateSums add up over the micro-batches of an update.
-type updateSums struct {
-	kept, scoredLoss   float64 // sums of micro-batch means
-	scored             bool
-	correct, count     int
-	drawn, keptSamples int
-	rows, keptRows     int
-	scoreTime          time.Duration
-}
-
-// accumulate runs the micro-batches of t.draws, leaving the mean of their gradients in
-// the model.
-func (t *trainer) accumulate(m *Metrics) (updateSums, error) {
-	var sum updateSums
-	for micro, d := range t.draws {
-		b, err := t.pack(d)
-		if err != nil {
-			return sum, err
-		}
-		r, err := t.stepper.Step(b, sift.StepArgs{
-			Update: m.Update - 1, Micro: micro, Select: m.Selecting,
-			Seed: t.cfg.Train.Seed, GradScale: 1 / float64(len(t.draws)),
-		})
-		if err != nil {
-			// Package sift names the update too, from 0; the caller does it from 1.
-			return sum, trimmed(err, fmt.Sprintf("update %d: ", m.Update-1))
-		}
-		sum.kept += r.Loss
-		if r.Scored {
-			sum.scored = true
-			sum.scoredLoss += r.ScoredLoss
-		}
-		sum.correct += r.Correct
-		sum.count += r.Count
-		sum.drawn += r.Drawn
-		sum.keptSamples += r.Kept
-		sum.rows += r.DrawnRows
-		sum.keptRows += r.KeptRows
-		sum.scoreTime += r.ScoreTime
-		if r.Drawn != d.n || r.Kept != d.keep && t.cfg.Sift.Replay == "" {
-			return sum, fault.New(fault.Internal, "drew %d and kept %d, planned %d and %d", r.Drawn, r.Kept, d.n, d.keep)
-		}
-	}
-	return sum, nil
-}
-
-// trimmed drops a prefix of an error's text.
-func trimmed(err error, prefix string) error {
-	return &fault.Error{Kind: fault.KindOf(err), Text: strings.TrimPrefix(err.Error(), prefix), Cause: err}
-}
-
-// pack gathers the samples of a draw.
-func (t *trainer) pack(d draw) (*bert.Batch, error) {
-	t.packer.Reset()
-	for p := d.first; p < d.first+d.n; p++ {
-		if err := t.packer.AddSequence(t.in.train.sequence(t.order.At(uint64(p)), uint64(p))); err != nil {
-			return nil, err
-		}
-	}
-	return t.packer.Batch(), nil
-}
-
-func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
-
 // remaining is the training time left at the pace of this sitting.
 func (t *trainer) remaining() time.Duration {
 	drawn := t.position - t.sitting.position
@@ -348,68 +228,4 @@ func (t *trainer) remaining() time.Duration {
 	}
 	each := (t.totals.TrainSeconds - t.sitting.seconds) / float64(drawn)
 	return time.Duration(each * float64(t.plan.drawn-t.position) * float64(time.Second))
-}
-
-// save writes a checkpoint of the present update, unless there is one, and removes the
-// oldest. The line files are made to last first: a checkpoint never knows more of them
-// than the disk does.
-func (t *trainer) save() error {
-	if t.saved == t.update {
-		return nil
-	}
-	if err := t.metrics.sync(); err != nil {
-		return err
-	}
-	if t.selection != nil {
-		if err := t.selection.sync(); err != nil {
-			return err
-		}
-	}
-	dir := filepath.Join(t.opt.Out, checkpointDir)
-	path := filepath.Join(dir, checkpointName(t.update))
-	if err := writeCheckpoint(t.d, path, t.header(), t.staging, []string{"params", "m", "v"}, t.fetch); err != nil {
-		return err
-	}
-	t.saved = t.update
-	if err := prune(t.d, dir, t.cfg.Train.KeepCheckpoints); err != nil {
-		return err
-	}
-	t.notify(&Saved{Update: t.update, Path: path})
-	return nil
-}
-
-// fetch downloads a section into the staging buffer.
-func (t *trainer) fetch(name string) error { return t.staging.download(t.opt.Device, t.section(name)) }
-
-func (t *trainer) section(name string) backend.Tensor {
-	switch name {
-	case "m":
-		return t.optim.m
-	case "v":
-		return t.optim.v
-	}
-	return t.model.Parameters()
-}
-
-func (t *trainer) header() header {
-	return header{
-		Program: t.opt.Version, Update: t.update, Position: t.position, Totals: t.totals, Progress: t.progress,
-		Logs: logSizes{Metrics: t.metrics.size, Selection: t.selected}, Inputs: t.in.hashes, Config: t.in.configText,
-		Device: recordDevice(t.opt.Device), Model: t.in.model, Labels: t.in.labels, Params: t.model.Params(),
-	}
-}
-
-// restore takes over the state of a checkpoint.
-func (t *trainer) restore(c *checkpoint) error {
-	for _, s := range c.Sections {
-		if err := c.read(s.Name, t.staging); err != nil {
-			return err
-		}
-		if err := t.staging.upload(t.opt.Device, t.section(s.Name)); err != nil {
-			return err
-		}
-	}
-	t.update, t.position, t.totals, t.progress = c.Update, c.Position, c.Totals, c.Progress
-	t.saved = c.Update
-	return nil
 }

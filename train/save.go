@@ -1,0 +1,71 @@
+package train
+
+import (
+	"path/filepath"
+
+	"sift/backend"
+)
+
+// save writes a checkpoint of the present update, unless there is one, and removes the
+// oldest. The line files are made to last first: a checkpoint never knows more of them
+// than the disk does.
+func (t *trainer) save() error {
+	if t.saved == t.update {
+		return nil
+	}
+	if err := t.metrics.sync(); err != nil {
+		return err
+	}
+	if t.selection != nil {
+		if err := t.selection.sync(); err != nil {
+			return err
+		}
+	}
+	dir := filepath.Join(t.opt.Out, checkpointDir)
+	path := filepath.Join(dir, checkpointName(t.update))
+	if err := writeCheckpoint(t.d, path, t.header(), t.staging, []string{"params", "m", "v"}, t.fetch); err != nil {
+		return err
+	}
+	t.saved = t.update
+	if err := prune(t.d, dir, t.cfg.Train.KeepCheckpoints); err != nil {
+		return err
+	}
+	t.notify(&Saved{Update: t.update, Path: path})
+	return nil
+}
+
+// fetch downloads a section into the staging buffer.
+func (t *trainer) fetch(name string) error { return t.staging.download(t.opt.Device, t.section(name)) }
+
+func (t *trainer) section(name string) backend.Tensor {
+	switch name {
+	case "m":
+		return t.optim.m
+	case "v":
+		return t.optim.v
+	}
+	return t.model.Parameters()
+}
+
+func (t *trainer) header() header {
+	return header{
+		Program: t.opt.Version, Update: t.update, Position: t.position, Totals: t.totals, Progress: t.progress,
+		Logs: logSizes{Metrics: t.metrics.size, Selection: t.selected}, Inputs: t.in.hashes, Config: t.in.configText,
+		Device: recordDevice(t.opt.Device), Model: t.in.model, Labels: t.in.labels, Params: t.model.Params(),
+	}
+}
+
+// restore takes over the state of a checkpoint.
+func (t *trainer) restore(c *checkpoint) error {
+	for _, s := range c.Sections {
+		if err := c.read(s.Name, t.staging); err != nil {
+			return err
+		}
+		if err := t.staging.upload(t.opt.Device, t.section(s.Name)); err != nil {
+			return err
+		}
+	}
+	t.update, t.position, t.totals, t.progress = c.Update, c.Position, c.Totals, c.Progress
+	t.saved = c.Update
+	return nil
+}

@@ -1,0 +1,140 @@
+package train
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"sift/bert"
+	"sift/fault"
+	"sift/sift"
+)
+
+// step makes one update: its micro-batches, the norm, AdamW, the line of metrics.
+func (t *trainer) step() error {
+	start := time.Now()
+	u := t.update + 1
+	t.draws = t.rule.update(t.draws[:0], u, t.position)
+	m := Metrics{Kind: "update", Update: u, Selecting: t.rule.sift.Selects(u - 1)}
+	sum, err := t.accumulate(&m)
+	if err != nil {
+		return err
+	}
+	micro := float64(len(t.draws))
+	m.KeptLoss = sum.kept / micro
+	if sum.scored {
+		loss := sum.scoredLoss / micro
+		m.ScoredLoss = &loss
+	}
+	if sum.count > 0 {
+		m.Accuracy = float64(sum.correct) / float64(sum.count)
+	}
+	if !finite(m.KeptLoss) {
+		return fault.New(fault.Diverged, "the loss is %v", m.KeptLoss)
+	}
+	if m.GradNorm, err = t.optim.norm(); err != nil {
+		return err
+	}
+	if !finite(m.GradNorm) {
+		return fault.New(fault.Diverged, "the norm of the gradient is %v", m.GradNorm)
+	}
+	m.LearningRate = t.cfg.Optimizer.LR * t.schedule.at(u)
+	if err := t.optim.step(m.LearningRate, u); err != nil {
+		return err
+	}
+	if err := t.model.Stream().Sync(); err != nil {
+		return err
+	}
+
+	t.update = u
+	t.position += sum.drawn
+	t.totals.Backprop += sum.keptSamples
+	t.totals.TokensDrawn += sum.rows
+	t.totals.TokensBackprop += sum.keptRows
+	t.totals.LastLoss = m.KeptLoss
+	m.Epoch = float64(t.position) / float64(t.rule.size)
+	m.KeptShare = float64(sum.keptSamples) / float64(sum.drawn)
+	m.SamplesDrawn, m.SamplesBackprop = t.position, t.totals.Backprop
+	m.TokensDrawn, m.TokensBackprop = t.totals.TokensDrawn, t.totals.TokensBackprop
+	m.ScoreSeconds = sum.scoreTime.Seconds()
+	m.StepSeconds = time.Since(start).Seconds()
+	t.totals.TrainSeconds += m.StepSeconds
+	t.totals.ScoreSeconds += m.ScoreSeconds
+	m.TrainSeconds = t.totals.TrainSeconds
+	if m.StepSeconds > 0 {
+		m.TokensPerSecond = float64(sum.rows) / m.StepSeconds
+	}
+	if err := t.metrics.write(&m); err != nil {
+		return err
+	}
+	if t.selection != nil {
+		t.selected = t.selection.size
+	}
+	t.notify(&Updated{Metrics: m, Updates: t.plan.updates, Remaining: t.remaining()})
+	return nil
+}
+
+// updateSums add up over the micro-batches of an update.
+type updateSums struct {
+	kept, scoredLoss   float64 // sums of micro-batch means
+	scored             bool
+	correct, count     int
+	drawn, keptSamples int
+	rows, keptRows     int
+	scoreTime          time.Duration
+}
+
+// accumulate runs the micro-batches of t.draws, leaving the mean of their gradients in
+// the model.
+func (t *trainer) accumulate(m *Metrics) (updateSums, error) {
+	var sum updateSums
+	for micro, d := range t.draws {
+		b, err := t.pack(d)
+		if err != nil {
+			return sum, err
+		}
+		r, err := t.stepper.Step(b, sift.StepArgs{
+			Update: m.Update - 1, Micro: micro, Select: m.Selecting,
+			Seed: t.cfg.Train.Seed, GradScale: 1 / float64(len(t.draws)),
+		})
+		if err != nil {
+			// Package sift names the update too, from 0; the caller does it from 1.
+			return sum, trimmed(err, fmt.Sprintf("update %d: ", m.Update-1))
+		}
+		sum.kept += r.Loss
+		if r.Scored {
+			sum.scored = true
+			sum.scoredLoss += r.ScoredLoss
+		}
+		sum.correct += r.Correct
+		sum.count += r.Count
+		sum.drawn += r.Drawn
+		sum.keptSamples += r.Kept
+		sum.rows += r.DrawnRows
+		sum.keptRows += r.KeptRows
+		sum.scoreTime += r.ScoreTime
+		if r.Drawn != d.n || r.Kept != d.keep && t.cfg.Sift.Replay == "" {
+			return sum, fault.New(fault.Internal, "drew %d and kept %d, planned %d and %d", r.Drawn, r.Kept, d.n, d.keep)
+		}
+	}
+	return sum, nil
+}
+
+// trimmed drops a prefix of an error's text.
+func trimmed(err error, prefix string) error {
+	return &fault.Error{Kind: fault.KindOf(err), Text: strings.TrimPrefix(err.Error(), prefix), Cause: err}
+}
+
+// pack gathers the samples of a draw.
+func (t *trainer) pack(d draw) (*bert.Batch, error) {
+	t.packer.Reset()
+	for p := d.first; p < d.first+d.n; p++ {
+		if err := t.packer.AddSequence(t.in.train.sequence(t.order.At(uint64(p)), uint64(p))); err != nil {
+			return nil, err
+		}
+	}
+	return t.packer.Batch(), nil
+}
+
+func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
