@@ -63,6 +63,7 @@ type storing struct {
 	end     []byte // new fields at the end of the graph
 	taken   map[string]bool
 	patches map[*TensorRef][]float32 // new content, in the file's layout
+	gone    map[*TensorRef]bool      // replaced as a whole
 	largest int64                    // bytes of a model in one message
 }
 
@@ -122,6 +123,7 @@ func (s *storing) plan() error {
 		s.taken[v.Name] = true
 	}
 	s.patches = map[*TensorRef][]float32{}
+	s.gone = map[*TensorRef]bool{}
 	shared := map[*TensorRef][]*Binding{}
 	var order []*TensorRef
 	for i := range s.m.Roles {
@@ -170,7 +172,11 @@ func (s *storing) planTensor(t *TensorRef, bindings []*Binding, resized bool) er
 			if b.Role == bert.RoleClassWeight {
 				dims = append(dims, int64(s.cfg.Hidden))
 			}
-			s.move(b, data, dims)
+			if len(bindings) == 1 && t.Name != "" && !s.foreign(t, bindings) {
+				s.resize(b, data, dims)
+			} else {
+				s.move(b, data, dims)
+			}
 			continue
 		}
 		stored := b.toFile(data)
@@ -256,6 +262,19 @@ func (s *storing) sameRole(n *Node, known map[use]bool) bool {
 		}
 	}
 	return false
+}
+
+// resize replaces an initializer that holds nothing else by one of other dimensions.
+func (s *storing) resize(b *Binding, data []float32, dims []int64) {
+	if b.Transposed {
+		data = transpose(data, int(dims[0]), int(dims[1]))
+		dims = []int64{dims[1], dims[0]}
+	}
+	m := b.tensor.at[len(b.tensor.at)-1]
+	now := tensorProto(b.tensor.Name, b.DType, dims, encodeFloat32(data, b.DType))
+	s.edits = append(s.edits, replace(m.body, m.end, b.tensor.at, now))
+	s.changes.Patched = append(s.changes.Patched, b.tensor.Name)
+	s.gone[b.tensor] = true
 }
 
 // move gives a parameter an initializer of its own, in the layout in which the graph reads

@@ -28,13 +28,15 @@ type part struct {
 const dataAlignment = 64
 
 // externalFiles plans the data files of a model that has external data: a copy of each
-// under its own name if that is free beside path, or all in one new file.
+// under its own name if nothing in it changes and the name is free beside path, or if the
+// name belongs to path (PATH.data); else all in one new file PATH.data. A changed copy under
+// a foreign name could end up over the imported model's data.
 func (s *storing) externalFiles(path string) ([]*dataFile, error) {
 	var tensors []*TensorRef
 	byLocation := map[string][]part{}
 	var locations []string
 	for _, t := range s.f.tensors() {
-		if t.External == nil || t.Len == 0 {
+		if t.External == nil || t.Len == 0 || s.gone[t] {
 			continue
 		}
 		tensors = append(tensors, t)
@@ -76,7 +78,7 @@ func (s *storing) externalFiles(path string) ([]*dataFile, error) {
 				continue // the new model may refer to the same untouched file
 			}
 			inPlace = false
-		case err == nil && l != filepath.Base(path)+".data", overlap(d.parts):
+		case (err == nil || len(d.parts) > 0) && l != filepath.Base(path)+".data", overlap(d.parts):
 			inPlace = false
 		}
 		copies = append(copies, d)
@@ -154,7 +156,7 @@ func (s *storing) externalise(path string, data []*dataFile) (*dataFile, error) 
 	var tensors []*TensorRef
 	moved := map[int64]bool{}
 	for _, t := range s.f.Initializers {
-		if t.External == nil && t.Bytes() >= smallest {
+		if t.External == nil && t.Bytes() >= smallest && !s.gone[t] {
 			tensors = append(tensors, t)
 			moved[t.at[len(t.at)-1].start] = true
 		}
