@@ -57,8 +57,8 @@ func writeFixture(t testing.TB) (dir string, cfg config.Config) {
 	cfg.Model.Path, cfg.Model.Tokenizer = filepath.Join(testdata, "onnx", fixture), filepath.Join(dir, "vocab.txt")
 	cfg.Data.Train, cfg.Data.Valid = filepath.Join(dir, "train.tsv"), filepath.Join(dir, "valid.tsv")
 	cfg.Task.TextColumn, cfg.Task.LabelColumn, cfg.Task.MaxLength = "sentence", "label", 16
-	cfg.Train.MicroBatch, cfg.Train.Dropout, cfg.Train.AttentionDropout, cfg.Optimizer.LR = 8, 0, 0, 5e-3
-	cfg.Train.Epochs = 6
+	cfg.Train.MicroBatch, cfg.Train.Dropout, cfg.Train.AttentionDropout, cfg.Optimizer.LR = 8, 0, 0, 1e-2
+	cfg.Train.Epochs = 8
 	cfg.Sift.Score = "loss"
 	return dir, cfg
 }
