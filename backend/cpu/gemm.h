@@ -1,17 +1,44 @@
 /* C = act(alpha op(A) op(B) + beta C + bias).
  *
- * Blocking, from the inside out, after Goto and van de Geijn (2008):
- *   KC  steps of k per pass. A panel of A (MR x KC, 14 to 21 KiB) stays in the first-level cache
- *       while it meets the panels of B of a task one after the other.
- *   task  TASK_M x TASK_N panels, handed out to the threads: its part of B (TASK_N panels,
- *       about 400 KiB) and of A stay in the second-level cache.
- *   MB, NB  how much of A and B is packed at a time, by all threads together, in the workspace.
- * Cutting k into KC is the only cut that rounding can see, and it depends on nothing. */
-#define KC 384
-#define MB 4096
-#define NB 4096
-#define TASK_M 16
-#define TASK_N 8
+ * Blocking, after Goto and van de Geijn (2008), with one change: of A and B, the one with more
+ * panels is packed by the thread that will use it, a chunk at a time, and only the other one
+ * is packed once for all threads.
+ *
+ *   kc     steps of k per pass, at most KC: a panel of A (MR x kc) then fits the first-level
+ *          cache beside what streams past it. The passes are as even as can be. This is the only cut
+ *          that rounding can see, and it depends on K alone.
+ *   chunk  CHUNK_A or CHUNK_B panels of kc steps, 400 to 500 KiB: they stay in the thread's
+ *          second-level cache while the shared panels go by. Fewer if threads would idle.
+ *
+ * While the threads work through the chunks of one pass, the shared panels of the next are
+ * packed beside it: one barrier a pass. */
+#define KC 512
+#define CHUNK_A 16
+#define CHUNK_B 8
+
+struct gemm_plan {
+	int own_b;           /* each thread packs its own B, else its own A */
+	long kc, passes;
+	long own, other;     /* panels packed by threads, panels packed for all */
+	long chunks, parts;  /* own is cut into chunks, other into parts; a task is one of each */
+	long shared;         /* floats of one pass's shared panels */
+};
+
+static struct gemm_plan gemm_plan(const struct op_gemm *g, int threads) {
+	struct gemm_plan p;
+	long mp = ceildiv(g->m, MR), np = ceildiv(g->n, NR);
+	p.passes = maxl(1, ceildiv(g->k, KC));
+	p.kc = roundup(ceildiv(g->k, p.passes), 4);
+	p.passes = maxl(1, ceildiv(g->k, maxl(1, p.kc)));
+	p.own_b = np * NR >= mp * MR;
+	p.own = p.own_b ? np : mp;
+	p.other = p.own_b ? mp : np;
+	p.shared = p.other * (p.own_b ? MR : NR) * p.kc;
+	long chunks = roundup(ceildiv(p.own, p.own_b ? CHUNK_B : CHUNK_A), threads);
+	p.chunks = minl(p.own, maxl(chunks, 4 * threads));
+	p.parts = minl(p.other, p.chunks < 2 * threads ? ceildiv(4 * threads, maxl(1, p.chunks)) : 1);
+	return p;
+}
 
 /* gemm_finish brings w lanes of C at row i, column j up to date with v, the product of this pass. */
 INL void gemm_finish(const struct op_gemm *g, vf v, long i, long j, long w, int first, int last) {
@@ -33,6 +60,10 @@ INL void gemm_finish(const struct op_gemm *g, vf v, long i, long j, long w, int 
 
 static void gemm_tile(const struct op_gemm *g, const float *a, const float *b, long kc, long i0, long j0, int first, int last) {
 	vf acc[MR][NV];
+	for (long i = i0; i < minl(g->m, i0 + MR); i++) { /* it arrives while the tile is computed */
+		__builtin_prefetch(g->c + i * g->ldc + j0, 1);
+		__builtin_prefetch(g->c + i * g->ldc + j0 + NR - 1, 1);
+	}
 	tile(acc, kc, a, 1, MR, b);
 	if (i0 + MR <= g->m && j0 + NR <= g->n && !(last && (g->act || g->pre))) {
 #pragma GCC unroll 16
@@ -54,60 +85,84 @@ static void gemm_tile(const struct op_gemm *g, const float *a, const float *b, l
 			gemm_finish(g, vload(buf + i * NR + j), i0 + i, j0 + j, w, first, last);
 }
 
-static void gemm_pack_a(const struct op_gemm *g, float *dst, long i, long k, long kc) {
-	long rows = minl(MR, g->m - i);
+/* Panels packed together: their columns are neighbours in memory if the source is read by rows. */
+#define PACK_PANELS 8
+
+/* gemm_pack_a packs panels i .. end of op(A), steps k .. k + kc. */
+static void gemm_pack_a(const struct op_gemm *g, float *dst, long i, long end, long k, long kc) {
+	i *= MR;
+	end = minl(g->m, end * MR);
 	if (g->transa)
-		pack_cols(dst, MR, g->a + k * g->lda + i, g->lda, rows, kc);
+		for (; i < end; i += PACK_PANELS * MR, dst += PACK_PANELS * MR * kc)
+			pack_cols(dst, MR, g->a + k * g->lda + i, g->lda, minl(end - i, PACK_PANELS * MR), kc);
 	else
-		pack_rows(dst, MR, g->a + i * g->lda + k, g->lda, rows, kc, 1);
+		for (; i < end; i += MR, dst += MR * kc)
+			if (i + MR <= end)
+				pack_rows(dst, MR, g->a + i * g->lda + k, g->lda, MR, kc, 1);
+			else
+				pack_rows(dst, MR, g->a + i * g->lda + k, g->lda, end - i, kc, 1);
 }
 
-static void gemm_pack_b(const struct op_gemm *g, float *dst, long j, long k, long kc) {
-	long cols = minl(NR, g->n - j);
-	if (g->transb)
-		pack_rows(dst, NR, g->b + j * g->ldb + k, g->ldb, cols, kc, 1);
+/* gemm_pack_b packs panels j .. end of op(B), steps k .. k + kc. */
+static void gemm_pack_b(const struct op_gemm *g, float *dst, long j, long end, long k, long kc) {
+	j *= NR;
+	end = minl(g->n, end * NR);
+	if (!g->transb)
+		for (; j < end; j += PACK_PANELS * NR, dst += PACK_PANELS * NR * kc)
+			pack_cols(dst, NR, g->b + k * g->ldb + j, g->ldb, minl(end - j, PACK_PANELS * NR), kc);
 	else
-		pack_cols(dst, NR, g->b + k * g->ldb + j, g->ldb, cols, kc);
+		for (; j < end; j += NR, dst += NR * kc)
+			if (j + NR <= end)
+				pack_rows(dst, NR, g->b + j * g->ldb + k, g->ldb, NR, kc, 1);
+			else
+				pack_rows(dst, NR, g->b + j * g->ldb + k, g->ldb, end - j, kc, 1);
 }
 
 static void gemm_run(struct team *t, int tid, const void *args) {
 	const struct op_gemm *g = args;
-	float *packed_a = (float *)t->shared;
-	float *packed_b = packed_a + roundup(minl(MB, g->m), MR) * minl(KC, g->k) + 16;
-	packed_b = (float *)(((uintptr_t)packed_b + 63) & ~(uintptr_t)63);
-	(void)tid;
-	for (long jb = 0; jb < g->n; jb += NB)
-		for (long kb = 0; kb == 0 || kb < g->k; kb += KC)
-			for (long ib = 0; ib < g->m; ib += MB) {
-				long kc = minl(KC, g->k - kb);
-				long ma = ceildiv(minl(MB, g->m - ib), MR), nb = ceildiv(minl(NB, g->n - jb), NR);
-				int first = kb == 0, last = kb + KC >= g->k;
-				long packs = ma + (ib == 0 ? nb : 0); /* B is packed once for all of ib */
-				for (long p; (p = team_next(t)) < packs;) {
-					if (p < ma)
-						gemm_pack_a(g, packed_a + p * MR * kc, ib + p * MR, kb, kc);
-					else
-						gemm_pack_b(g, packed_b + (p - ma) * NR * kc, jb + (p - ma) * NR, kb, kc);
-				}
-				team_barrier(t);
-				long tm = TASK_M, tn = TASK_N;
-				while (ceildiv(ma, tm) * ceildiv(nb, tn) < 4 * t->threads && tm * tn > 2)
-					*(tm > tn ? &tm : &tn) /= 2;
-				long down = ceildiv(ma, tm), tasks = down * ceildiv(nb, tn);
-				for (long q; (q = team_next(t)) < tasks;) {
-					long p0 = q % down * tm, q0 = q / down * tn;
-					for (long i = p0; i < minl(ma, p0 + tm); i++)
-						for (long j = q0; j < minl(nb, q0 + tn); j++)
-							gemm_tile(g, packed_a + i * MR * kc, packed_b + j * NR * kc, kc, ib + i * MR, jb + j * NR, first, last);
-				}
-				team_barrier(t);
+	struct gemm_plan p = gemm_plan(g, t->threads);
+	float *own = (float *)t->scratch[tid], *shared = (float *)t->shared;
+	long packs = ceildiv(p.other, PACK_PANELS), tasks = p.chunks * p.parts;
+	/* Pass s packs the shared panels of s and multiplies with those of s-1. */
+	for (long s = 0; s <= p.passes; s++) {
+		long now = s < p.passes ? packs : 0, then = s > 0 ? tasks : 0;
+		for (long q; (q = team_next(t)) < now + then;) {
+			if (q < now) {
+				long k = s * p.kc, kc = minl(p.kc, g->k - k), i = q * PACK_PANELS;
+				float *dst = shared + (s & 1) * p.shared;
+				if (p.own_b)
+					gemm_pack_a(g, dst + i * MR * kc, i, minl(p.other, i + PACK_PANELS), k, kc);
+				else
+					gemm_pack_b(g, dst + i * NR * kc, i, minl(p.other, i + PACK_PANELS), k, kc);
+				continue;
 			}
+			long k = (s - 1) * p.kc, kc = minl(p.kc, g->k - k);
+			int first = s == 1, last = s == p.passes;
+			const float *panels = shared + ((s - 1) & 1) * p.shared;
+			long c = (q - now) / p.parts, part = (q - now) % p.parts;
+			long i0 = c * p.own / p.chunks, i1 = (c + 1) * p.own / p.chunks;
+			long j0 = part * p.other / p.parts, j1 = (part + 1) * p.other / p.parts;
+			if (p.own_b) {
+				gemm_pack_b(g, own, i0, i1, k, kc);
+				for (long i = j0; i < j1; i++)
+					for (long j = i0; j < i1; j++)
+						gemm_tile(g, panels + i * MR * kc, own + (j - i0) * NR * kc, kc, i * MR, j * NR, first, last);
+			} else {
+				gemm_pack_a(g, own, i0, i1, k, kc);
+				for (long b = j0; b < j1; b += CHUNK_B)
+					for (long i = i0; i < i1; i++)
+						for (long j = b; j < minl(j1, b + CHUNK_B); j++)
+							gemm_tile(g, own + (i - i0) * MR * kc, panels + j * NR * kc, kc, i * MR, j * NR, first, last);
+			}
+		}
+		team_barrier(t);
+	}
 }
 
 static void gemm_need(const void *args, int threads, struct need *n) {
 	const struct op_gemm *g = args;
-	long kc = minl(KC, g->k);
-	(void)threads;
-	n->shared = 4 * kc * (roundup(minl(MB, g->m), MR) + roundup(minl(NB, g->n), NR)) + 256;
+	struct gemm_plan p = gemm_plan(g, threads);
+	n->shared = 2 * 4 * p.shared;
+	n->scratch = 4 * p.kc * ceildiv(p.own, maxl(1, p.chunks)) * (p.own_b ? NR : MR);
 	n->work = (double)g->m * (double)g->n * (double)maxl(1, g->k) / 16;
 }

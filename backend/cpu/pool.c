@@ -203,9 +203,13 @@ static int grow(char **p, long *have, long want) {
 int sift_run(struct sift *s, int op, const void *args) {
 	const struct entry *e = &s->table[op];
 	struct need n = {0, 0, 0};
-	if (e->need)
-		e->need(args, s->threads, &n);
-	int threads = n.work < SMALL ? 1 : s->threads;
+	int threads = s->threads;
+	e->need(args, threads, &n);
+	if (threads > 1 && n.work < SMALL) {
+		threads = 1;
+		n = (struct need){0, 0, 0};
+		e->need(args, threads, &n);
+	}
 	if (!grow(&s->team.shared, &s->grown[s->threads], n.shared))
 		return SIFT_NOMEM;
 	for (int i = 0; i < threads; i++)

@@ -9,6 +9,9 @@
  *   vloadn(p,n)    the first n lanes (0 <= n <= VL) from p, zeros after; reads nothing beyond
  *   vstoren(p,v,n) the first n lanes to p; writes nothing beyond
  *   vbits(w)       the mask whose lane i is bit i of w
+ *   vscale2(p,t)   p times 2^n, where the low bits of t's representation hold n
+ *   vquads(p,ld,n) four floats from each of the rows 0, 4, 8 .. of those below n, at p + row*ld
+ *   vunpack, vpairs interleave single floats, or pairs, within each quad of lanes
  *
  * The compiler may not contract or reassociate (-std=c11), so the order of operations
  * is the one written, in full tiles and at the edges alike. */
@@ -41,7 +44,22 @@ INL vf vkeep(vm m, vf a) { return _mm512_maskz_mov_ps(m, a); }
 INL vf vsel(vm m, vf a, vf b) { return _mm512_mask_mov_ps(b, m, a); }
 INL float vhsum(vf a) { return _mm512_reduce_add_ps(a); }
 INL float vhmax(vf a) { return _mm512_reduce_max_ps(a); }
-/* vscale2(p, t): p times 2^n, where the low bits of t's representation hold n. */
+INL vf vquads(const float *p, long ld, long n) {
+	vf v = _mm512_setzero_ps();
+	if (n > 0)
+		v = _mm512_castps128_ps512(_mm_loadu_ps(p));
+	if (n > 4)
+		v = _mm512_mask_broadcast_f32x4(v, 0x00f0, _mm_loadu_ps(p + 4 * ld));
+	if (n > 8)
+		v = _mm512_mask_broadcast_f32x4(v, 0x0f00, _mm_loadu_ps(p + 8 * ld));
+	if (n > 12)
+		v = _mm512_mask_broadcast_f32x4(v, 0xf000, _mm_loadu_ps(p + 12 * ld));
+	return v;
+}
+INL vf vunpack_lo(vf a, vf b) { return _mm512_unpacklo_ps(a, b); }
+INL vf vunpack_hi(vf a, vf b) { return _mm512_unpackhi_ps(a, b); }
+INL vf vpairs_lo(vf a, vf b) { return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b))); }
+INL vf vpairs_hi(vf a, vf b) { return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b))); }
 INL vf vscale2(vf p, vf t) {
 	return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), _mm512_slli_epi32(_mm512_castps_si512(t), 23)));
 }
@@ -81,6 +99,18 @@ INL float vhmax(vf a) {
 	s = _mm_max_ps(s, _mm_movehl_ps(s, s));
 	return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
 }
+INL vf vquads(const float *p, long ld, long n) {
+	vf v = _mm256_setzero_ps();
+	if (n > 0)
+		v = _mm256_castps128_ps256(_mm_loadu_ps(p));
+	if (n > 4)
+		v = _mm256_insertf128_ps(v, _mm_loadu_ps(p + 4 * ld), 1);
+	return v;
+}
+INL vf vunpack_lo(vf a, vf b) { return _mm256_unpacklo_ps(a, b); }
+INL vf vunpack_hi(vf a, vf b) { return _mm256_unpackhi_ps(a, b); }
+INL vf vpairs_lo(vf a, vf b) { return _mm256_castpd_ps(_mm256_unpacklo_pd(_mm256_castps_pd(a), _mm256_castps_pd(b))); }
+INL vf vpairs_hi(vf a, vf b) { return _mm256_castpd_ps(_mm256_unpackhi_pd(_mm256_castps_pd(a), _mm256_castps_pd(b))); }
 INL vf vscale2(vf p, vf t) {
 	return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_castps_si256(t), 23)));
 }
@@ -136,6 +166,14 @@ INL float vhmax(vf a) {
 	float x = a[0] > a[2] ? a[0] : a[2], y = a[1] > a[3] ? a[1] : a[3];
 	return x > y ? x : y;
 }
+INL vf vquads(const float *p, long ld, long n) {
+	(void)ld;
+	return n > 0 ? vload(p) : vset1(0);
+}
+INL vf vunpack_lo(vf a, vf b) { return (vf){a[0], b[0], a[1], b[1]}; }
+INL vf vunpack_hi(vf a, vf b) { return (vf){a[2], b[2], a[3], b[3]}; }
+INL vf vpairs_lo(vf a, vf b) { return (vf){a[0], a[1], b[0], b[1]}; }
+INL vf vpairs_hi(vf a, vf b) { return (vf){a[2], a[3], b[2], b[3]}; }
 INL vf vscale2(vf p, vf t) { return (vf)((vi)p + ((vi)t << 23)); }
 
 #endif

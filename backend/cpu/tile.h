@@ -64,24 +64,57 @@ INL void tile_store(vf acc[MR][NV], float *c, long ldc, long rows, long cols, fl
 		}
 }
 
+/* vstorec for the width of a panel: 14 or 6 lanes, where a masked store may be slow. */
+INL void vstorew(float *p, vf v, long n) {
+#if defined(SIFT_256)
+	if (n == 6) {
+		_mm_storeu_ps(p, _mm256_castps256_ps128(v));
+		_mm_storel_pi((__m64 *)(p + 4), _mm256_extractf128_ps(v, 1));
+		return;
+	}
+#endif
+	vstorec(p, v, n);
+}
+
 /* pack_rows lays rows x kc of a row-major source out as a panel [kc][R], row i of the
- * source becoming column i, times scale; columns from rows on are zero. */
+ * source becoming column i, times scale; columns from rows on are zero.
+ *
+ * Four columns of VL rows are transposed at a time: load quad g of vector j from row 4g+j, and
+ * transpose the 4 x 4 floats that meet in each quad of lanes. */
 INL void pack_rows(float *dst, long R, const float *src, long ld, long rows, long kc, float scale) {
-	for (long i = 0; i < R; i++) {
-		if (i < rows)
-			for (long k = 0; k < kc; k++)
-				dst[k * R + i] = src[i * ld + k] * scale;
-		else
-			for (long k = 0; k < kc; k++)
-				dst[k * R + i] = 0;
+	vf s = vset1(scale);
+	for (long i = 0; i < R; i += VL) {
+		const float *p = src + i * ld;
+		float *q = dst + i;
+		long n = rows - i, w = minl(VL, R - i), k = 0;
+		for (; k + 4 <= kc; k += 4, p += 4, q += 4 * R) {
+			vf a = vquads(p, ld, n), b = vquads(p + ld, ld, n - 1);
+			vf c = vquads(p + 2 * ld, ld, n - 2), d = vquads(p + 3 * ld, ld, n - 3);
+			vf x = vunpack_lo(a, b), y = vunpack_lo(c, d), z = vunpack_hi(a, b), u = vunpack_hi(c, d);
+			vstorew(q, vpairs_lo(x, y) * s, w);
+			vstorew(q + R, vpairs_hi(x, y) * s, w);
+			vstorew(q + 2 * R, vpairs_lo(z, u) * s, w);
+			vstorew(q + 3 * R, vpairs_hi(z, u) * s, w);
+		}
+		for (; k < kc; k++, p++, q += R)
+			for (long r = 0; r < w; r++)
+				q[r] = r < n ? p[r * ld] * scale : 0;
 	}
 }
 
-/* pack_cols lays kc x cols of a row-major source out as a panel [kc][R], zero from cols on. */
+/* pack_cols lays kc x cols of a row-major source out as successive panels [kc][R] of R columns
+ * each, zero from cols on. All panels take their part of a row while it is in the cache. */
 INL void pack_cols(float *dst, long R, const float *src, long ld, long cols, long kc) {
-	for (long k = 0; k < kc; k++, dst += R, src += ld)
-		for (long j = 0; j < R; j += VL) {
-			long w = maxl(0, minl(VL, cols - j));
-			vstorec(dst + j, w == VL ? vload(src + j) : vloadn(src + (w > 0 ? j : 0), w), minl(VL, R - j));
-		}
+	for (long k = 0; k < kc; k++, dst += R, src += ld) {
+		float *q = dst;
+		long c = 0;
+		for (; c + R <= cols; c += R, q += R * kc)
+			for (long j = 0; j < R; j += VL)
+				vstorew(q + j, vloadc(src + c + j, minl(VL, R - j)), minl(VL, R - j));
+		if (c < cols)
+			for (long j = 0; j < R; j += VL) {
+				long w = maxl(0, minl(VL, cols - c - j));
+				vstorew(q + j, vloadn(src + (w > 0 ? c + j : 0), w), minl(VL, R - j));
+			}
+	}
 }
