@@ -30,12 +30,25 @@ type Model struct {
 	blocks     []block
 	heads      heads
 	infer      *Workspace
+	workspaces map[*Workspace]bool // that hold memory
 }
 
 // NewModel allocates a model whose parameters are all zero. No batch given to it, or to
 // a workspace of it, may exceed limits. The objective is classification if cfg has
 // classes, else masked LM and next sentence as far as cfg has those heads.
 func NewModel(dev backend.Device, cfg Config, limits Limits) (*Model, error) {
+	m, err := newModel(dev, cfg, limits)
+	if err != nil {
+		if m != nil {
+			m.Free()
+		}
+		return nil, err
+	}
+	return m, nil
+}
+
+// newModel returns what it has allocated beside an error.
+func newModel(dev backend.Device, cfg Config, limits Limits) (*Model, error) {
 	params, err := Params(cfg)
 	if err != nil {
 		return nil, err
@@ -43,19 +56,20 @@ func NewModel(dev backend.Device, cfg Config, limits Limits) (*Model, error) {
 	if err := limits.validate(cfg); err != nil {
 		return nil, err
 	}
-	m := &Model{cfg: cfg, limits: limits, params: params, index: make(map[string]int, len(params)), s: backend.NewStream(dev)}
+	m := &Model{cfg: cfg, limits: limits, params: params, index: make(map[string]int, len(params)),
+		s: backend.NewStream(dev), workspaces: map[*Workspace]bool{}}
 	for i, p := range params {
 		m.index[p.Role] = i
 	}
 	n := FlatLen(params)
 	for _, t := range []*backend.Tensor{&m.flat, &m.grads} {
 		if *t, err = backend.Alloc(dev, m.s.Float(), 1, n); err != nil {
-			return nil, err
+			return m, err
 		}
 		m.memory += t.Buf.Bytes()
 	}
 	if err := m.allocateHeads(); err != nil {
-		return nil, err
+		return m, err
 	}
 	m.unfrozen, m.trainable = make([]bool, len(params)), make([]bool, len(params))
 	for i := range m.unfrozen {
@@ -68,9 +82,8 @@ func NewModel(dev backend.Device, cfg Config, limits Limits) (*Model, error) {
 		m.objective = Objective{MLM: cfg.HasMLM, NSP: cfg.HasNSP}
 	}
 	m.bind()
-	m.infer, err = m.NewWorkspace(WorkspaceOptions{Limits: limits, Layers: cfg.Layers})
-	if err != nil {
-		return nil, err
+	if m.infer, err = m.NewWorkspace(WorkspaceOptions{Limits: limits, Layers: cfg.Layers}); err != nil {
+		return m, err
 	}
 	return m, m.s.Sync()
 }
@@ -115,16 +128,26 @@ func (m *Model) allocateHeads() error {
 	return err
 }
 
-// Free returns the model's memory to the device; workspaces made with NewWorkspace are
-// freed by their owners.
+// Free returns the memory of the model and of all its workspaces to the device.
 func (m *Model) Free() error {
 	err := m.s.Sync()
-	for _, f := range []func() error{m.infer.Free, m.arena.Free, m.flat.Buf.Free, m.grads.Buf.Free} {
-		if e := f(); err == nil {
+	first := func(e error) {
+		if err == nil {
 			err = e
 		}
 	}
-	m.memory = 0
+	for w := range m.workspaces {
+		first(w.Free())
+	}
+	if m.arena != nil {
+		first(m.arena.Free())
+	}
+	for _, t := range []backend.Tensor{m.flat, m.grads} {
+		if !t.Absent() {
+			first(t.Buf.Free())
+		}
+	}
+	m.memory, m.arena, m.flat, m.grads = 0, nil, backend.Tensor{}, backend.Tensor{}
 	return err
 }
 

@@ -472,3 +472,56 @@ func TestSites(t *testing.T) {
 		}
 	}
 }
+
+// counting is a device that counts its buffers and fails to allocate one of them.
+type counting struct {
+	backend.Device
+	live, asked, failAt int
+}
+
+type countedBuffer struct {
+	backend.Buffer
+	d *counting
+}
+
+func (b countedBuffer) Free() error {
+	b.d.live--
+	return b.Buffer.Free()
+}
+
+func (d *counting) Alloc(n int64) (backend.Buffer, error) {
+	d.asked++
+	if d.asked == d.failAt {
+		return nil, fault.New(fault.Device, "no memory")
+	}
+	b, err := d.Device.Alloc(n)
+	d.live++
+	return countedBuffer{b, d}, err
+}
+
+// Wherever memory runs out, what was taken is given back, and Free gives back the rest.
+func TestOutOfMemory(t *testing.T) {
+	cfg := tiny()
+	l := bert.Limits{Rows: 8, Seqs: 1, MaxLen: 8, Labelled: 8}
+	for failAt := 1; ; failAt++ {
+		d := &counting{Device: cpu.NewReference(backend.F32), failAt: failAt}
+		m, err := bert.NewModel(d, cfg, l)
+		if err == nil {
+			_, err = m.NewWorkspace(bert.WorkspaceOptions{Limits: l, Layers: 2, Grads: true})
+			asked := d.asked
+			check(t, m.Free())
+			if d.live != 0 {
+				t.Errorf("%d buffers left by Free", d.live)
+			}
+			if asked < failAt {
+				if failAt < 4 {
+					t.Errorf("only %d allocations", failAt)
+				}
+				return
+			}
+		}
+		if fault.KindOf(err) != fault.Device || d.live != 0 {
+			t.Errorf("allocation %d fails: %v, %d buffers left", failAt, err, d.live)
+		}
+	}
+}

@@ -94,11 +94,16 @@ func (m *Model) NewWorkspace(opt WorkspaceOptions) (*Workspace, error) {
 	}
 	w.arena = arena
 	m.memory += arena.Size()
+	m.workspaces[w] = true
 	return w, nil
 }
 
-// Free returns the memory to the device.
+// Free returns the memory to the device; a second time it does nothing.
 func (w *Workspace) Free() error {
+	if !w.m.workspaces[w] {
+		return nil
+	}
+	delete(w.m.workspaces, w)
 	w.m.memory -= w.arena.Size()
 	return w.arena.Free()
 }

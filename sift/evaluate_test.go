@@ -38,7 +38,11 @@ func TestStepsDoNotAllocate(t *testing.T) {
 					}
 				}
 				step()
-				if n := testing.AllocsPerRun(5, step); n != 0 {
+				n := testing.AllocsPerRun(5, step)
+				for range 3 { // the runtime may start a thread during a long call into C; steps repeat themselves
+					n = min(n, testing.AllocsPerRun(5, step))
+				}
+				if n != 0 {
 					t.Errorf("%s, %d classes, %s, reuse %v: %v allocations a step", dev.Name, cfg.Classes, o.Score, o.Reuse, n)
 				}
 				if before <= 0 || m.MemoryBytes() != before {

@@ -79,6 +79,7 @@ func NewStepper(m *bert.Model, opt Options) (*Stepper, error) {
 	if opt.Reuse && (opt.Score == Loss || opt.Score == Entropy) {
 		s.prefix, err = m.NewWorkspace(bert.WorkspaceOptions{Limits: drawn, Layers: opt.ExitLayer, Keep: true})
 		if err != nil {
+			s.main.Free()
 			return nil, err
 		}
 	}
