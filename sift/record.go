@@ -15,7 +15,7 @@ import (
 
 // Selection is one line of selection.jsonl: a selecting micro-batch.
 type Selection struct {
-	Update    int        `json:"update"`
+	Update    int        `json:"update"` // from 1, as for people and in metrics
 	Micro     int        `json:"micro"`
 	SampleIDs []uint64   `json:"sample_ids"`
 	Scores    []*float64 `json:"scores"` // null where not finite
@@ -34,7 +34,7 @@ func NewRecorder(w io.Writer) *Recorder { return &Recorder{w: w} }
 // write appends one line. It is written out by hand so that it reuses its memory.
 func (r *Recorder) write(update, micro int, ids []uint64, scores []float64, kept []int) error {
 	b := append(r.line[:0], `{"update":`...)
-	b = strconv.AppendInt(b, int64(update), 10)
+	b = strconv.AppendInt(b, int64(update)+1, 10)
 	b = append(b, `,"micro":`...)
 	b = strconv.AppendInt(b, int64(micro), 10)
 	b = append(b, `,"sample_ids":[`...)
@@ -71,7 +71,7 @@ func comma(b []byte, i int) []byte {
 // Replay is a record read back: whom each selecting micro-batch kept.
 type Replay struct {
 	name  string
-	lines map[[2]int]Selection // by update and micro
+	lines map[[2]int]Selection // by update, from 0, and micro-batch
 }
 
 // ReadReplay reads what a Recorder wrote; name is for errors. A line may occur again
@@ -110,7 +110,7 @@ func (p *Replay) add(line []byte) string {
 	if d.More() {
 		return "more than one selection"
 	}
-	if s.Update < 0 || s.Micro < 0 || len(s.Kept) == 0 {
+	if s.Update < 1 || s.Micro < 0 || len(s.Kept) == 0 {
 		return "not a selection of a micro-batch"
 	}
 	last := -1
@@ -120,7 +120,7 @@ func (p *Replay) add(line []byte) string {
 		}
 		last = k
 	}
-	key := [2]int{s.Update, s.Micro}
+	key := [2]int{s.Update - 1, s.Micro}
 	if old, ok := p.lines[key]; ok && (!slices.Equal(old.SampleIDs, s.SampleIDs) || !slices.Equal(old.Kept, s.Kept)) {
 		return "update " + strconv.Itoa(s.Update) + " was recorded before with another selection"
 	}
@@ -132,10 +132,10 @@ func (p *Replay) add(line []byte) string {
 func (p *Replay) kept(update, micro int, ids []uint64, dst []int) ([]int, error) {
 	s, ok := p.lines[[2]int{update, micro}]
 	if !ok {
-		return dst, fault.New(fault.Data, "%s: update %d, micro-batch %d: not recorded", p.name, update, micro)
+		return dst, fault.New(fault.Data, "%s: update %d, micro-batch %d: not recorded", p.name, update+1, micro)
 	}
 	if !slices.Equal(s.SampleIDs, ids) {
-		return dst, fault.New(fault.Data, "%s: update %d, micro-batch %d: recorded for other sequences than this run draws", p.name, update, micro)
+		return dst, fault.New(fault.Data, "%s: update %d, micro-batch %d: recorded for other sequences than this run draws", p.name, update+1, micro)
 	}
 	return append(dst, s.Kept...), nil
 }

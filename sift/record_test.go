@@ -49,27 +49,27 @@ func TestRecordAndReplay(t *testing.T) {
 	}
 	b.SampleID[3]++
 	_, _, err = run(sift.Options{Score: sift.Loss, Replay: replay})
-	if fault.KindOf(err) != fault.Data || !strings.Contains(err.Error(), "selection.jsonl: update 0") {
+	if fault.KindOf(err) != fault.Data || !strings.Contains(err.Error(), "selection.jsonl: update 1,") {
 		t.Fatalf("other sequences: %v", err)
 	}
 	b.SampleID[3]--
 	short, err := sift.ReadReplay(strings.NewReader(strings.SplitAfter(record.String(), "\n")[0]), "one.jsonl")
 	check(t, err)
-	if _, _, err := run(sift.Options{Score: sift.Loss, Replay: short}); err == nil || !strings.Contains(err.Error(), "update 0, micro-batch 1: not recorded") {
+	if _, _, err := run(sift.Options{Score: sift.Loss, Replay: short}); err == nil || !strings.Contains(err.Error(), "update 1, micro-batch 1: not recorded") {
 		t.Fatalf("short record: %v", err)
 	}
 }
 
 func TestReadReplayRefuses(t *testing.T) {
-	good := `{"update":0,"micro":0,"sample_ids":[4,5],"scores":[null,1],"kept":[1]}` + "\n"
-	other := `{"update":0,"micro":0,"sample_ids":[4,5],"scores":[3,1],"kept":[0]}` + "\n"
-	for _, text := range []string{"", "\n\n", "{", "[]", "null", `{"update":0}`, good + other, good + good[:30],
-		`{"update":0,"micro":0,"sample_ids":[4,5],"scores":[],"kept":[2]}`,
-		`{"update":0,"micro":0,"sample_ids":[4,5],"scores":[],"kept":[1,0]}`,
-		`{"update":0,"micro":0,"sample_ids":[4,5],"scores":[],"kept":[-1]}`,
-		`{"update":0,"micro":0,"sample_ids":[4,5],"kept":[1],"more":1}`,
-		`{"update":-1,"micro":0,"sample_ids":[4,5],"kept":[1]}`,
-		`{"update":0,"micro":0,"sample_ids":[-4,5],"kept":[1]}`} {
+	good := `{"update":1,"micro":0,"sample_ids":[4,5],"scores":[null,1],"kept":[1]}` + "\n"
+	other := `{"update":1,"micro":0,"sample_ids":[4,5],"scores":[3,1],"kept":[0]}` + "\n"
+	for _, text := range []string{"", "\n\n", "{", "[]", "null", `{"update":1}`, good + other, good + good[:30],
+		`{"update":1,"micro":0,"sample_ids":[4,5],"scores":[],"kept":[2]}`,
+		`{"update":1,"micro":0,"sample_ids":[4,5],"scores":[],"kept":[1,0]}`,
+		`{"update":1,"micro":0,"sample_ids":[4,5],"scores":[],"kept":[-1]}`,
+		`{"update":1,"micro":0,"sample_ids":[4,5],"kept":[1],"more":1}`,
+		`{"update":0,"micro":0,"sample_ids":[4,5],"kept":[1]}`,
+		`{"update":1,"micro":0,"sample_ids":[-4,5],"kept":[1]}`} {
 		if _, err := sift.ReadReplay(strings.NewReader(text), "f"); fault.KindOf(err) != fault.Data {
 			t.Errorf("%q: error %v", text, err)
 		}
@@ -80,7 +80,7 @@ func TestReadReplayRefuses(t *testing.T) {
 }
 
 func FuzzReadReplay(f *testing.F) {
-	f.Add(`{"update":0,"micro":0,"sample_ids":[4,5],"scores":[null,1],"kept":[1]}`)
+	f.Add(`{"update":1,"micro":0,"sample_ids":[4,5],"scores":[null,1],"kept":[1]}`)
 	f.Add("{")
 	f.Fuzz(func(t *testing.T, text string) {
 		if _, err := sift.ReadReplay(strings.NewReader(text), "f"); err != nil && fault.KindOf(err) != fault.Data {

@@ -20,7 +20,7 @@ func (s *Stepper) largest(ids []uint64, k, update int) ([]int, error) {
 		}
 	}
 	if len(s.order) == 0 {
-		return s.kept[:0], fault.New(fault.Diverged, "update %d: every selection score is NaN", update)
+		return s.kept[:0], fault.New(fault.Diverged, "update %d: every selection score is NaN", update+1)
 	}
 	slices.SortFunc(s.order, func(i, j int) int {
 		if a, b := s.sequence[i].Labelled > 0, s.sequence[j].Labelled > 0; a != b {

@@ -162,7 +162,7 @@ func (s *Stepper) Step(b *bert.Batch, a StepArgs) (Result, error) {
 	r.Correct, r.Count, r.NSPCorrect, r.NSPCount = e.Correct, e.Count, e.NSPCorrect, e.NSPCount
 	r.StepTime = s.opt.Now().Sub(start)
 	if math.IsNaN(r.Loss) || math.IsInf(r.Loss, 0) {
-		return r, fault.New(fault.Diverged, "update %d: the loss is %g", a.Update, r.Loss)
+		return r, fault.New(fault.Diverged, "update %d: the loss is %g", a.Update+1, r.Loss)
 	}
 	return r, nil
 }
