@@ -8,7 +8,7 @@ import (
 	"sift/backend"
 	"sift/bert"
 	"sift/fault"
-	"sift/sift"
+	"sift/sifting"
 	"sift/train"
 )
 
@@ -59,7 +59,7 @@ of the sequences back-propagated; the share is of the multiply-add peak measured
 		if precision != "f32" {
 			return fault.New(fault.Usage, "--precision: %q: this build computes in f32", precision)
 		}
-		kinds := map[string]sift.Score{"none": sift.None, "loss": sift.Loss, "entropy": sift.Entropy, "random": sift.Random}
+		kinds := map[string]sifting.Score{"none": sifting.None, "loss": sifting.Loss, "entropy": sifting.Entropy, "random": sifting.Random}
 		kind, ok := kinds[score]
 		if !ok {
 			return fault.New(fault.Usage, "--score: %q: must be none, loss, entropy or random", score)
@@ -77,7 +77,7 @@ of the sequences back-propagated; the share is of the multiply-add peak measured
 		defer device.Close()
 		result, err := train.BenchStep(cmd.Context(), train.BenchOptions{
 			Device: device, Model: cfg, Seqs: batch, Length: length, Warmup: 2, Runs: runs, Seed: 1,
-			Sift: sift.Options{Score: kind, ExitLayer: exit, Keep: keep, Reuse: !naive, ScoringDropout: true,
+			Sift: sifting.Options{Score: kind, ExitLayer: exit, Keep: keep, Reuse: !naive, ScoringDropout: true,
 				Dropout: dropout, AttentionDropout: dropout},
 		})
 		if err != nil {

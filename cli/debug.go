@@ -12,7 +12,7 @@ import (
 	"sift/fault"
 	"sift/onnx"
 	"sift/safetensors"
-	"sift/sift"
+	"sift/sifting"
 )
 
 func debugCommand(t *terminal) *cobra.Command {
@@ -43,12 +43,12 @@ type loaded struct {
 	match   *onnx.Match
 	model   *bert.Model
 	batch   *bert.Batch
-	stepper *sift.Stepper
+	stepper *sifting.Stepper
 	close   func()
 }
 
 // load opens a model and a batch and puts both on the device the flags name.
-func load(cmd *cobra.Command, t *terminal, modelPath, batchPath string, options sift.Options) (*loaded, error) {
+func load(cmd *cobra.Command, t *terminal, modelPath, batchPath string, options sifting.Options) (*loaded, error) {
 	if modelPath == "" || batchPath == "" {
 		return nil, fault.New(fault.Usage, "--model and --batch are needed; see %s --help", cmd.CommandPath())
 	}
@@ -96,7 +96,7 @@ func load(cmd *cobra.Command, t *terminal, modelPath, batchPath string, options 
 	if err := options.Validate(l.match.Config, objective); err != nil {
 		return nil, err
 	}
-	if l.stepper, err = sift.NewStepper(l.model, options); err != nil {
+	if l.stepper, err = sifting.NewStepper(l.model, options); err != nil {
 		return nil, err
 	}
 	ok = true
@@ -127,12 +127,12 @@ carry the initializer names and the layout of the model file; the metadata maps 
 				return fault.New(fault.Usage, "--out: %s is an input", out)
 			}
 		}
-		l, err := load(cmd, t, modelPath, batchPath, sift.Options{})
+		l, err := load(cmd, t, modelPath, batchPath, sifting.Options{})
 		if err != nil {
 			return err
 		}
 		defer l.close()
-		result, err := l.stepper.Step(l.batch, sift.StepArgs{})
+		result, err := l.stepper.Step(l.batch, sifting.StepArgs{})
 		if err != nil {
 			return err
 		}
@@ -240,11 +240,11 @@ who would be kept. Dropout is off.`,
 	cmd.Flags().Float64Var(&keep, "keep", 0.5, "`share` kept")
 	addDeviceFlags(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		options := sift.Options{ExitLayer: layer, Keep: keep, Score: sift.Loss, ScoringDropout: true}
+		options := sifting.Options{ExitLayer: layer, Keep: keep, Score: sifting.Loss, ScoringDropout: true}
 		switch score {
 		case "loss":
 		case "entropy":
-			options.Score = sift.Entropy
+			options.Score = sifting.Entropy
 		default:
 			return fault.New(fault.Usage, "--score: %q: must be loss or entropy", score)
 		}

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"path/filepath"
+
 	"github.com/spf13/cobra"
 
 	"sift/config"
@@ -41,6 +43,9 @@ back-propagates and keeps the hardest. The run directory holds metrics, checkpoi
 		if err != nil {
 			return err
 		}
+		if r.Train.Updates > 0 && r.source["train.epochs"] == "default" {
+			r.Train.Epochs = 0 // whoever counts in updates need not switch off the default epochs
+		}
 		if err := r.Validate(); err != nil {
 			return err
 		}
@@ -71,7 +76,7 @@ back-propagates and keeps the hardest. The run directory holds metrics, checkpoi
 		}
 		return t.print("%s, %d samples drawn, %d back-propagated, %.1f s training (%.1f s of it scoring), %.1f s validating\nmodel: %s\n",
 			counted(summary.Updates, "update"), summary.SamplesDrawn, summary.SamplesBackprop, summary.TrainSeconds, summary.ScoreSeconds,
-			summary.EvaluateSeconds, summary.Model)
+			summary.EvaluateSeconds, filepath.Join(out, summary.Model))
 	}
 	return cmd
 }

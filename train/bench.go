@@ -9,7 +9,7 @@ import (
 	"sift/bert"
 	"sift/config"
 	"sift/fault"
-	"sift/sift"
+	"sift/sifting"
 )
 
 // BenchOptions describe a training step to time: masked LM with next sentence, fresh
@@ -20,7 +20,7 @@ type BenchOptions struct {
 	Model  bert.Config
 	Seqs   int // back-propagated; Sift.Keep decides how many are drawn
 	Length int
-	Sift   sift.Options
+	Sift   sifting.Options
 	Warmup int // steps before the clock counts
 	Runs   int
 	Seed   uint64
@@ -57,7 +57,7 @@ func BenchStep(ctx context.Context, o BenchOptions) (*BenchResult, error) {
 	if err := model.Init(o.Seed); err != nil {
 		return nil, err
 	}
-	stepper, err := sift.NewStepper(model, o.Sift)
+	stepper, err := sifting.NewStepper(model, o.Sift)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +79,7 @@ func BenchStep(ctx context.Context, o BenchOptions) (*BenchResult, error) {
 		}
 		randomBatch(packer, o, draw, labelled, uint64(i))
 		start := time.Now()
-		step, err := stepper.Step(packer.Batch(), sift.StepArgs{Update: i, Select: o.Sift.Selects(i), Seed: o.Seed})
+		step, err := stepper.Step(packer.Batch(), sifting.StepArgs{Update: i, Select: o.Sift.Selects(i), Seed: o.Seed})
 		if err != nil {
 			return nil, err
 		}

@@ -14,7 +14,7 @@ import (
 	"sift/bert"
 	"sift/config"
 	"sift/safetensors"
-	"sift/sift"
+	"sift/sifting"
 )
 
 const testdata = "../testdata"
@@ -202,7 +202,7 @@ func replayGolden(t *testing.T, g goldenRun, dtype backend.DType, tolerance floa
 	if err := model.SetWeights(w); err != nil {
 		t.Fatal(err)
 	}
-	stepper, err := sift.NewStepper(model, sift.Options{})
+	stepper, err := sifting.NewStepper(model, sifting.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +217,7 @@ func replayGolden(t *testing.T, g goldenRun, dtype backend.DType, tolerance floa
 		}
 	}
 	for i, b := range batches {
-		r, err := stepper.Step(b, sift.StepArgs{Update: i})
+		r, err := stepper.Step(b, sifting.StepArgs{Update: i})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -5,7 +5,7 @@ import (
 
 	"sift/config"
 	"sift/fault"
-	"sift/sift"
+	"sift/sifting"
 )
 
 // A draw is one micro-batch as the counting rule has it: samples first ... first+n-1
@@ -24,12 +24,12 @@ type counting struct {
 	size       int // examples
 	end        int // samples of the whole run; 0: without end
 	accumulate int // micro-batches of an update
-	sift       sift.Options
+	sift       sifting.Options
 }
 
 // newCounting checks the configuration against the number of examples.
 func newCounting(cfg config.Config, size int) (counting, error) {
-	opt, err := sift.FromConfig(cfg)
+	opt, err := sifting.FromConfig(cfg)
 	if err != nil {
 		return counting{}, err
 	}
@@ -45,7 +45,7 @@ func newCounting(cfg config.Config, size int) (counting, error) {
 		}
 		c.end = int(samples)
 	}
-	if opt.Score != sift.None && opt.Keep*float64(min(opt.MaxDraw(), size)) < 0.5 {
+	if opt.Score != sifting.None && opt.Keep*float64(min(opt.MaxDraw(), size)) < 0.5 {
 		return c, fault.New(fault.Config, "sift.keep: %v: selects 0 of the %d examples of %s", opt.Keep, size, cfg.Data.Train)
 	}
 	return c, nil

@@ -8,7 +8,7 @@ import (
 
 	"sift/bert"
 	"sift/fault"
-	"sift/sift"
+	"sift/sifting"
 )
 
 // step makes one update: its micro-batches, the norm, AdamW, the line of metrics.
@@ -94,7 +94,7 @@ func (t *trainer) accumulate(m *Metrics) (updateSums, error) {
 		if err != nil {
 			return sum, err
 		}
-		r, err := t.stepper.Step(b, sift.StepArgs{
+		r, err := t.stepper.Step(b, sifting.StepArgs{
 			Update: m.Update - 1, Micro: micro, Select: m.Selecting,
 			Seed: t.cfg.Train.Seed, GradScale: 1 / float64(len(t.draws)),
 		})

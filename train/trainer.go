@@ -11,7 +11,7 @@ import (
 	"sift/bert"
 	"sift/config"
 	"sift/fault"
-	"sift/sift"
+	"sift/sifting"
 	"sift/text"
 )
 
@@ -28,7 +28,7 @@ type trainer struct {
 	order    *text.Order
 
 	model     *bert.Model
-	stepper   *sift.Stepper
+	stepper   *sifting.Stepper
 	optim     *adamW
 	packer    *bert.Packer
 	staging   *values
@@ -85,6 +85,7 @@ func newTrainer(cfg config.Config, opt RunOptions, d disk, in *material) (*train
 	if err := t.model.SetWeights(in.weights); err != nil {
 		return nil, err
 	}
+	in.weights = nil // on the device now
 	t.packer = bert.NewPacker(limits)
 	t.packer.Classification = true
 	t.staging = newValues(opt.Device.Info().Float, t.model.Parameters().Len())
@@ -116,7 +117,7 @@ func (t *trainer) openLogs(at logSizes) error {
 func (t *trainer) newStepper() error {
 	options := t.rule.sift
 	if t.selection != nil {
-		options.Record = sift.NewRecorder(t.selection)
+		options.Record = sifting.NewRecorder(t.selection)
 	}
 	if t.cfg.Sift.Replay != "" {
 		f, err := os.Open(t.cfg.Sift.Replay)
@@ -124,12 +125,12 @@ func (t *trainer) newStepper() error {
 			return diskError(fault.Missing, t.cfg.Sift.Replay, err)
 		}
 		defer f.Close()
-		if options.Replay, err = sift.ReadReplay(f, t.cfg.Sift.Replay); err != nil {
+		if options.Replay, err = sifting.ReadReplay(f, t.cfg.Sift.Replay); err != nil {
 			return err
 		}
 	}
 	var err error
-	t.stepper, err = sift.NewStepper(t.model, options)
+	t.stepper, err = sifting.NewStepper(t.model, options)
 	return err
 }
 

@@ -1,4 +1,4 @@
-package sift_test
+package sifting_test
 
 import (
 	"io"
@@ -11,7 +11,7 @@ import (
 	"sift/bert"
 	"sift/bert/berttest"
 	"sift/fault"
-	"sift/sift"
+	"sift/sifting"
 )
 
 // After the first step nothing is allocated, selecting or not, reused or naive, logged
@@ -23,14 +23,14 @@ func TestStepsDoNotAllocate(t *testing.T) {
 	for _, dev := range berttest.Devices(t) {
 		for _, cfg := range []bert.Config{pretraining(), classifier()} {
 			b := randomBatch(t, cfg, 5, lengths...)
-			for _, o := range []sift.Options{{}, {Score: sift.Random}, {Score: sift.Loss, Reuse: true}, {Score: sift.Entropy},
-				{Score: sift.Entropy, Reuse: true, Record: sift.NewRecorder(io.Discard)}} {
+			for _, o := range []sifting.Options{{}, {Score: sifting.Random}, {Score: sifting.Loss, Reuse: true}, {Score: sifting.Entropy},
+				{Score: sifting.Entropy, Reuse: true, Record: sifting.NewRecorder(io.Discard)}} {
 				o.ExitLayer, o.Keep, o.MicroBatch, o.ScoringDropout, o.Dropout, o.AttentionDropout = 1, 0.5, 8, true, 0.1, 0.1
 				m := newModel(t, dev, cfg, b.Limits())
 				s := newStepper(t, m, o)
 				before := m.MemoryBytes()
 				step := func() {
-					if _, err := s.Step(b, sift.StepArgs{Select: true, Seed: 3}); err != nil {
+					if _, err := s.Step(b, sifting.StepArgs{Select: true, Seed: 3}); err != nil {
 						t.Fatal(err)
 					}
 					if _, err := s.Evaluate(b); err != nil {
@@ -60,11 +60,11 @@ func TestEvaluate(t *testing.T) {
 	for _, cfg := range []bert.Config{pretraining(), classifier()} {
 		b := randomBatch(t, cfg, 5, lengths...)
 		m := newModel(t, cpu.NewReference(backend.F32), cfg, b.Limits())
-		plain := newStepper(t, m, sift.Options{})
-		r, err := plain.Step(b, sift.StepArgs{})
+		plain := newStepper(t, m, sifting.Options{})
+		r, err := plain.Step(b, sifting.StepArgs{})
 		check(t, err)
 		m.ZeroGrads()
-		s := newStepper(t, m, sift.Options{Score: sift.Loss, ExitLayer: 1, Keep: 0.5, Dropout: 0.5, AttentionDropout: 0.5, ScoringDropout: true})
+		s := newStepper(t, m, sifting.Options{Score: sifting.Loss, ExitLayer: 1, Keep: 0.5, Dropout: 0.5, AttentionDropout: 0.5, ScoringDropout: true})
 		e, err := s.Evaluate(b)
 		check(t, err)
 		if e.Loss != r.Loss || e.MLMLoss != r.MLMLoss || e.NSPLoss != r.NSPLoss || e.ClassLoss != r.ClassLoss ||
@@ -126,10 +126,10 @@ func TestScoresByHand(t *testing.T) {
 	logits, err := m.MLMLogits(b, b.MLMRows, nil)
 	check(t, err)
 	for _, sum := range []bool{false, true} {
-		s := newStepper(t, m, sift.Options{Sum: sum})
+		s := newStepper(t, m, sifting.Options{Sum: sum})
 		got, err := s.ScoresAt(b, 1)
 		check(t, err)
-		want := make([]sift.Scores, b.Seqs)
+		want := make([]sifting.Scores, b.Seqs)
 		for i, row := range b.MLMRows {
 			q := 0
 			for b.Offsets[q+1] <= row {
@@ -156,7 +156,7 @@ func TestScoresByHand(t *testing.T) {
 			}
 		}
 	}
-	s := newStepper(t, m, sift.Options{})
+	s := newStepper(t, m, sifting.Options{})
 	if _, err := s.ScoresAt(b, 2); fault.KindOf(err) != fault.Config || err == nil {
 		t.Errorf("exit past the last layer: %v", err)
 	}
@@ -167,12 +167,12 @@ func TestScoringDropout(t *testing.T) {
 	cfg := pretraining()
 	b := randomBatch(t, cfg, 5, lengths...)
 	m := newModel(t, cpu.NewReference(backend.F32), cfg, b.Limits())
-	score := func(dropout, scoring bool, seed uint64) ([]float64, sift.Result) {
-		o := sift.Options{Score: sift.Loss, ExitLayer: 1, Keep: 1, ScoringDropout: scoring}
+	score := func(dropout, scoring bool, seed uint64) ([]float64, sifting.Result) {
+		o := sifting.Options{Score: sifting.Loss, ExitLayer: 1, Keep: 1, ScoringDropout: scoring}
 		if dropout {
 			o.Dropout, o.AttentionDropout = 0.2, 0.2
 		}
-		r, err := newStepper(t, m, o).Step(b, sift.StepArgs{Select: true, Seed: seed})
+		r, err := newStepper(t, m, o).Step(b, sifting.StepArgs{Select: true, Seed: seed})
 		check(t, err)
 		return r.Scores, r
 	}
@@ -193,7 +193,7 @@ func TestScoredLoss(t *testing.T) {
 	for _, cfg := range []bert.Config{pretraining(), classifier()} {
 		b := randomBatch(t, cfg, 5, lengths...)
 		m := newModel(t, cpu.NewReference(backend.F32), cfg, b.Limits())
-		s := newStepper(t, m, sift.Options{Score: sift.Entropy, ExitLayer: 1, Keep: 0.5, ScoringDropout: true})
+		s := newStepper(t, m, sifting.Options{Score: sifting.Entropy, ExitLayer: 1, Keep: 0.5, ScoringDropout: true})
 		scores, err := s.ScoresAt(b, 1)
 		check(t, err)
 		sum, labels := 0.0, 0
@@ -201,7 +201,7 @@ func TestScoredLoss(t *testing.T) {
 			sum += q.Loss * float64(q.Labelled)
 			labels += q.Labelled
 		}
-		r, err := s.Step(b, sift.StepArgs{Select: true})
+		r, err := s.Step(b, sifting.StepArgs{Select: true})
 		check(t, err)
 		if !r.Scored || math.Abs(r.ScoredLoss-sum/float64(labels)) > 1e-12 {
 			t.Errorf("scored loss %g, by sequence %g", r.ScoredLoss, sum/float64(labels))

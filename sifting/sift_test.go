@@ -1,4 +1,4 @@
-package sift_test
+package sifting_test
 
 import (
 	"fmt"
@@ -11,7 +11,7 @@ import (
 	"sift/backend/cpu"
 	"sift/bert"
 	"sift/bert/berttest"
-	"sift/sift"
+	"sift/sifting"
 )
 
 func rng(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 9)) }
@@ -83,9 +83,9 @@ func newModel(t testing.TB, dev backend.Device, cfg bert.Config, l bert.Limits) 
 	return m
 }
 
-func newStepper(t testing.TB, m *bert.Model, o sift.Options) *sift.Stepper {
+func newStepper(t testing.TB, m *bert.Model, o sifting.Options) *sifting.Stepper {
 	t.Helper()
-	s, err := sift.NewStepper(m, o)
+	s, err := sifting.NewStepper(m, o)
 	check(t, err)
 	return s
 }
@@ -105,14 +105,14 @@ func TestReuseEqualsNaive(t *testing.T) {
 	for _, dev := range berttest.Devices(t) {
 		name := dev.Name
 		for _, cfg := range []bert.Config{pretraining(), classifier()} {
-			for _, score := range []sift.Score{sift.Loss, sift.Entropy} {
+			for _, score := range []sifting.Score{sifting.Loss, sifting.Entropy} {
 				for _, freeze := range []int{-1, 1, 3} {
 					for exit := 0; exit <= cfg.Layers; exit++ {
 						if exit == 0 && cfg.Classes > 0 {
 							continue
 						}
 						t.Run(fmt.Sprintf("%s/classes %d/%s/freeze %d/exit %d", name, cfg.Classes, score, freeze, exit), func(t *testing.T) {
-							reuseEqualsNaive(t, dev, cfg, sift.Options{Score: score, ExitLayer: exit, Keep: 0.5,
+							reuseEqualsNaive(t, dev, cfg, sifting.Options{Score: score, ExitLayer: exit, Keep: 0.5,
 								ScoringDropout: true, MicroBatch: 4, Dropout: 0.1, AttentionDropout: 0.2}, freeze, lengths)
 						})
 					}
@@ -136,16 +136,16 @@ func TestReuseEqualsNaiveLarger(t *testing.T) {
 	}
 	for _, dev := range devices {
 		t.Run(dev.Name, func(t *testing.T) {
-			o := sift.Options{Score: sift.Loss, ExitLayer: 2, Keep: 0.5, ScoringDropout: true, MicroBatch: 12, Dropout: 0.1, AttentionDropout: 0.1}
+			o := sifting.Options{Score: sifting.Loss, ExitLayer: 2, Keep: 0.5, ScoringDropout: true, MicroBatch: 12, Dropout: 0.1, AttentionDropout: 0.1}
 			reuseEqualsNaive(t, dev, cfg, o, -1, lens)
 		})
 	}
 }
 
-func reuseEqualsNaive(t *testing.T, dev backend.Device, cfg bert.Config, o sift.Options, freeze int, lens []int) {
+func reuseEqualsNaive(t *testing.T, dev backend.Device, cfg bert.Config, o sifting.Options, freeze int, lens []int) {
 	b := randomBatch(t, cfg, 5, lens...)
 	type outcome struct {
-		r      sift.Result
+		r      sifting.Result
 		kept   []int
 		scores []float64
 		grads  []float64
@@ -160,7 +160,7 @@ func reuseEqualsNaive(t *testing.T, dev backend.Device, cfg bert.Config, o sift.
 		// Twice, so that nothing left over from a step may matter, and gradients add up.
 		var out outcome
 		for micro := range 2 {
-			r, err := s.Step(b, sift.StepArgs{Update: 7, Micro: micro, Select: true, Seed: 3, GradScale: 0.5})
+			r, err := s.Step(b, sifting.StepArgs{Update: 7, Micro: micro, Select: true, Seed: 3, GradScale: 0.5})
 			check(t, err)
 			out = outcome{r, slices.Clone(r.KeptIndex), slices.Clone(r.Scores), nil}
 		}
@@ -196,8 +196,8 @@ func TestSelectionIsAStepOnTheKept(t *testing.T) {
 	cfg := pretraining()
 	b := randomBatch(t, cfg, 5, lengths...)
 	m := newModel(t, cpu.NewReference(backend.F32), cfg, b.Limits())
-	s := newStepper(t, m, sift.Options{Score: sift.Entropy, ExitLayer: 1, Keep: 0.4, Reuse: true, ScoringDropout: true, Dropout: 0.1})
-	a := sift.StepArgs{Update: 2, Select: true, Seed: 8}
+	s := newStepper(t, m, sifting.Options{Score: sifting.Entropy, ExitLayer: 1, Keep: 0.4, Reuse: true, ScoringDropout: true, Dropout: 0.1})
+	a := sifting.StepArgs{Update: 2, Select: true, Seed: 8}
 	r, err := s.Step(b, a)
 	check(t, err)
 	if r.Kept != 3 || r.Drawn != 8 || r.DrawnRows != b.Rows || len(r.Scores) != 8 {

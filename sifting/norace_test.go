@@ -1,5 +1,5 @@
 //go:build !race
 
-package sift_test
+package sifting_test
 
 const raceEnabled = false

@@ -1,4 +1,4 @@
-package sift_test
+package sifting_test
 
 import (
 	"testing"
@@ -6,7 +6,7 @@ import (
 	"sift/backend"
 	"sift/backend/cpu"
 	"sift/bert"
-	"sift/sift"
+	"sift/sifting"
 )
 
 // BenchmarkStep is a training step without the optimiser, in GFLOP/s of the part that is
@@ -23,11 +23,11 @@ func BenchmarkStep(b *testing.B) {
 	}{{"MiniLM classification 32x25", minilm, 32, 25}, {"BERT-base pre-training 8x128", base, 8, 128}} {
 		for _, o := range []struct {
 			name string
-			sift.Options
+			sifting.Options
 		}{
-			{"plain", sift.Options{}},
-			{"reuse", sift.Options{Score: sift.Loss, ExitLayer: 1, Keep: 0.5, Reuse: true, ScoringDropout: true}},
-			{"naive", sift.Options{Score: sift.Loss, ExitLayer: 1, Keep: 0.5, ScoringDropout: true}},
+			{"plain", sifting.Options{}},
+			{"reuse", sifting.Options{Score: sifting.Loss, ExitLayer: 1, Keep: 0.5, Reuse: true, ScoringDropout: true}},
+			{"naive", sifting.Options{Score: sifting.Loss, ExitLayer: 1, Keep: 0.5, ScoringDropout: true}},
 		} {
 			b.Run(c.name+"/"+o.name, func(b *testing.B) {
 				dev, err := cpu.Open(cpu.Options{})
@@ -45,7 +45,7 @@ func BenchmarkStep(b *testing.B) {
 				s := newStepper(b, m, o.Options)
 				var kept bert.Batch
 				for b.Loop() {
-					r, err := s.Step(batch, sift.StepArgs{Select: true})
+					r, err := s.Step(batch, sifting.StepArgs{Select: true})
 					check(b, err)
 					check(b, m.Stream().Sync())
 					if kept.Seqs == 0 {

@@ -1,4 +1,4 @@
-package sift_test
+package sifting_test
 
 import (
 	"fmt"
@@ -11,7 +11,7 @@ import (
 	"sift/backend"
 	"sift/bert"
 	"sift/bert/berttest"
-	"sift/sift"
+	"sift/sifting"
 )
 
 // golden is the common part of the golden files.
@@ -76,7 +76,7 @@ func TestGradientGoldens(t *testing.T) {
 				b := p.Pack(t)
 				m := g.model(t, dev, b.Limits())
 				defer m.Free()
-				r, grads, err := sift.Gradients(m, b)
+				r, grads, err := sifting.Gradients(m, b)
 				check(t, err)
 				near(t, "loss", r.Loss, g.Loss)
 				near(t, "masked-LM loss", r.MLMLoss, g.MLMLoss)
@@ -175,15 +175,15 @@ func TestSiftGoldens(t *testing.T) {
 			exits := 0
 			for _, e := range g.Exits {
 				for _, k := range e.Kept {
-					for _, score := range []sift.Score{sift.Loss, sift.Entropy} {
+					for _, score := range []sifting.Score{sifting.Loss, sifting.Entropy} {
 						kept, u := k.ByLoss, k.UpdateByLoss
-						if score == sift.Entropy {
+						if score == sifting.Entropy {
 							kept, u = k.ByEntropy, k.UpdateByEntropy
 						}
 						t.Run(fmt.Sprintf("%s/%s/exit %d/keep %g/%s", dev.Name, name, e.Layer, k.Keep, score), func(t *testing.T) {
 							m := g.model(t, dev, b.Limits())
 							defer m.Free()
-							s := newStepper(t, m, sift.Options{Score: score, ExitLayer: e.Layer, Keep: k.Keep,
+							s := newStepper(t, m, sifting.Options{Score: score, ExitLayer: e.Layer, Keep: k.Keep,
 								Sum: g.Aggregate == "sum", Reuse: k.Keep != 0.3, ScoringDropout: true})
 							scores, err := s.ScoresAt(b, e.Layer)
 							check(t, err)
@@ -196,7 +196,7 @@ func TestSiftGoldens(t *testing.T) {
 							if !slices.Equal(chosen, kept) {
 								t.Fatalf("would keep %v, torch %v", chosen, kept)
 							}
-							r, err := s.Step(b, sift.StepArgs{Select: true})
+							r, err := s.Step(b, sifting.StepArgs{Select: true})
 							check(t, err)
 							if !slices.Equal(r.KeptIndex, kept) {
 								t.Fatalf("kept %v, torch %v", r.KeptIndex, kept)
@@ -270,10 +270,10 @@ func TestAdamWGoldens(t *testing.T) {
 				check(t, err)
 				sum, err := backend.Alloc(dev, float, 1, 1)
 				check(t, err)
-				s := newStepper(t, m, sift.Options{})
+				s := newStepper(t, m, sifting.Options{})
 				for i, lr := range g.LR {
 					u := g.Updates[i]
-					r, err := s.Step(batches[i], sift.StepArgs{Update: i})
+					r, err := s.Step(batches[i], sifting.StepArgs{Update: i})
 					check(t, err)
 					if math.Abs(r.Loss-u.Loss) > 1e-4*u.Loss {
 						t.Errorf("update %d: loss %.9g, torch has %.9g", i, r.Loss, u.Loss)

@@ -1,9 +1,9 @@
-// Package sift is training on the samples with the largest approximate losses, SIFT
+// Package sifting is training on the samples with the largest approximate losses, SIFT
 // ("Understanding the Training Speedup from Sampling with Approximate Losses",
 // arXiv:2402.07052): a step runs the first layers on all drawn sequences, applies the
 // model's own head there, and back-propagates only the sequences with the largest
 // early loss or entropy.
-package sift
+package sifting
 
 import (
 	"math"

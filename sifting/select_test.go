@@ -1,4 +1,4 @@
-package sift_test
+package sifting_test
 
 import (
 	"math"
@@ -9,7 +9,7 @@ import (
 	"sift/backend/cpu"
 	"sift/bert"
 	"sift/fault"
-	"sift/sift"
+	"sift/sifting"
 )
 
 // By hand: order, ties, sequences without labels, counts.
@@ -38,10 +38,10 @@ func TestSelect(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			cfg := pretraining()
 			m := newModel(t, cpu.NewReference(backend.F32), cfg, bert.Limits{Rows: 8, Seqs: 8, MaxLen: 1, Labelled: 8})
-			s := newStepper(t, m, sift.Options{Score: sift.Loss, Keep: c.keep})
-			scores := make([]sift.Scores, len(c.loss))
+			s := newStepper(t, m, sifting.Options{Score: sifting.Loss, Keep: c.keep})
+			scores := make([]sifting.Scores, len(c.loss))
 			for i, v := range c.loss {
-				scores[i] = sift.Scores{Loss: v, Labelled: 1}
+				scores[i] = sifting.Scores{Loss: v, Labelled: 1}
 			}
 			for _, i := range c.unlabel {
 				scores[i].Labelled = 0
@@ -70,7 +70,7 @@ func TestSelect(t *testing.T) {
 func TestDiverged(t *testing.T) {
 	cfg := pretraining()
 	b := randomBatch(t, cfg, 5, lengths...)
-	for _, score := range []sift.Score{sift.None, sift.Loss, sift.Random} {
+	for _, score := range []sifting.Score{sifting.None, sifting.Loss, sifting.Random} {
 		m := newModel(t, cpu.NewReference(backend.F32), cfg, b.Limits())
 		poison := make([]float32, cfg.Hidden)
 		poison[3] = float32(math.NaN())
@@ -79,8 +79,8 @@ func TestDiverged(t *testing.T) {
 				check(t, m.Stream().UploadF32(m.Parameters().ColRange(p.Offset, p.Len()), poison))
 			}
 		}
-		s := newStepper(t, m, sift.Options{Score: score, ExitLayer: 1, Keep: 0.5, Reuse: true, ScoringDropout: true})
-		if _, err := s.Step(b, sift.StepArgs{Update: 4, Select: true}); fault.KindOf(err) != fault.Diverged {
+		s := newStepper(t, m, sifting.Options{Score: score, ExitLayer: 1, Keep: 0.5, Reuse: true, ScoringDropout: true})
+		if _, err := s.Step(b, sifting.StepArgs{Update: 4, Select: true}); fault.KindOf(err) != fault.Diverged {
 			t.Errorf("%s: error %v", score, err)
 		}
 	}
@@ -93,15 +93,15 @@ func TestUnlabelled(t *testing.T) {
 	cfg.HasNSP = false
 	b := randomBatch(t, cfg, 5, lengths...)
 	m := newModel(t, cpu.NewReference(backend.F32), cfg, b.Limits())
-	s := newStepper(t, m, sift.Options{Score: sift.Loss, ExitLayer: 2, Keep: 0.75, Reuse: true, ScoringDropout: true})
-	r, err := s.Step(b, sift.StepArgs{Select: true})
+	s := newStepper(t, m, sifting.Options{Score: sifting.Loss, ExitLayer: 2, Keep: 0.75, Reuse: true, ScoringDropout: true})
+	r, err := s.Step(b, sifting.StepArgs{Select: true})
 	check(t, err)
 	if slices.Contains(r.KeptIndex, 1) || r.Scores[1] != 0 {
 		t.Fatalf("kept %v, scores %v; sequence 1 has no labels", r.KeptIndex, r.Scores)
 	}
 	b.MLMRows, b.MLMLabels = nil, nil
 	m.ZeroGrads()
-	r, err = s.Step(b, sift.StepArgs{Select: true})
+	r, err = s.Step(b, sifting.StepArgs{Select: true})
 	check(t, err)
 	if r.Loss != 0 || r.ScoredLoss != 0 || r.Count != 0 || r.Kept != 6 {
 		t.Fatalf("%+v", r)
