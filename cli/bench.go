@@ -40,12 +40,12 @@ multiply-add loops reach on the same cores in the same run.`,
 }
 
 // benchDevice opens the device of a benchmark and measures its peak.
-func benchDevice(t *terminal, cmd *cobra.Command) (backend.Device, float64, error) {
+func benchDevice(cmd *cobra.Command) (backend.Device, float64, error) {
 	r, err := resolve(cmd.Flags(), config.Default())
 	if err != nil {
 		return nil, 0, err
 	}
-	device, err := openDevice(&terminal{quiet: true, err: t.err}, r.Device)
+	device, err := openDevice(r.Device)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -75,6 +75,11 @@ fused multiply-adds in registers, no memory. Two operations count per multiply-a
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		r, err := resolve(cmd.Flags(), config.Default())
 		if err != nil {
+			return err
+		}
+		if device, err := openDevice(r.Device); err != nil {
+			return err
+		} else if err := device.Close(); err != nil {
 			return err
 		}
 		type row struct {
@@ -195,7 +200,7 @@ several runs is shown, as a share of the multiply-add peak measured just before.
 				sizes = append(sizes, gemmSize{form, m, n, k, form[0] == 't', form[1] == 't'})
 			}
 		}
-		device, peak, err := benchDevice(t, cmd)
+		device, peak, err := benchDevice(cmd)
 		if err != nil {
 			return err
 		}
@@ -287,7 +292,7 @@ func timeGemm(device backend.Device, s gemmSize, runs int) (float64, error) {
 		defer x.Buf.Free()
 		host := make([]float32, x.Len())
 		for j := range host {
-			host[j] = float32(math.Sin(float64(j%9973))) // any values but zeros and denormals
+			host[j] = float32(math.Sin(float64(j % 9973))) // any values but zeros and denormals
 		}
 		if err := device.UploadF32(x, host); err != nil {
 			return 0, err

@@ -70,7 +70,7 @@ of the sequences back-propagated; the share is of the multiply-add peak measured
 		if err := cfg.Validate(); err != nil {
 			return fault.New(fault.Usage, "%v", err)
 		}
-		device, peak, err := benchDevice(t, cmd)
+		device, peak, err := benchDevice(cmd)
 		if err != nil {
 			return err
 		}

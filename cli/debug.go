@@ -48,7 +48,7 @@ type loaded struct {
 }
 
 // load opens a model and a batch and puts both on the device the flags name.
-func load(cmd *cobra.Command, t *terminal, modelPath, batchPath string, options sifting.Options) (*loaded, error) {
+func load(cmd *cobra.Command, modelPath, batchPath string, options sifting.Options) (*loaded, error) {
 	if modelPath == "" || batchPath == "" {
 		return nil, fault.New(fault.Usage, "--model and --batch are needed; see %s --help", cmd.CommandPath())
 	}
@@ -78,7 +78,7 @@ func load(cmd *cobra.Command, t *terminal, modelPath, batchPath string, options 
 	if err != nil {
 		return nil, err
 	}
-	device, err := openDevice(&terminal{quiet: true}, r.Device)
+	device, err := openDevice(r.Device)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +127,7 @@ carry the initializer names and the layout of the model file; the metadata maps 
 				return fault.New(fault.Usage, "--out: %s is an input", out)
 			}
 		}
-		l, err := load(cmd, t, modelPath, batchPath, sifting.Options{})
+		l, err := load(cmd, modelPath, batchPath, sifting.Options{})
 		if err != nil {
 			return err
 		}
@@ -248,7 +248,7 @@ who would be kept. Dropout is off.`,
 		default:
 			return fault.New(fault.Usage, "--score: %q: must be loss or entropy", score)
 		}
-		l, err := load(cmd, t, modelPath, batchPath, options)
+		l, err := load(cmd, modelPath, batchPath, options)
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"runtime"
 
 	"github.com/spf13/cobra"
@@ -12,18 +13,14 @@ import (
 	"sift/fault"
 )
 
-// openDevice opens the device a configuration names and says which one "auto" took.
+// openDevice opens the device a configuration names.
 // CUDA and Vulkan are not part of this build; naming one is an error, never a fallback.
-func openDevice(t *terminal, d config.Device) (backend.Device, error) {
+func openDevice(d config.Device) (backend.Device, error) {
 	switch d.Name {
 	case "auto", "cpu":
 		device, err := cpu.Open(cpu.Options{Threads: d.Threads, ISA: d.ISA})
 		if err != nil {
 			return nil, err
-		}
-		if d.Name == "auto" && !t.quiet && !t.json {
-			info := device.Info()
-			t.note("device: cpu, %s, %s, %s (auto: this build has no GPU backend)", info.Description, info.ISA, counted(info.Threads, "thread"))
 		}
 		return device, nil
 	case "reference":
@@ -32,6 +29,15 @@ func openDevice(t *terminal, d config.Device) (backend.Device, error) {
 		return nil, fault.New(fault.Device, "device.name: %s: this build has no %s backend; cpu is available", d.Name, d.Name)
 	}
 	return nil, fault.New(fault.Config, "device.name: %s: must be auto, cpu or reference", d.Name)
+}
+
+// chosen says which device runs and why.
+func chosen(name string, info backend.Info) string {
+	why := ""
+	if name == "auto" {
+		why = " (auto: this build has no GPU backend)"
+	}
+	return fmt.Sprintf("device: %s, %s, %s, %s%s", info.Name, info.Description, info.ISA, counted(info.Threads, "thread"), why)
 }
 
 // addDeviceFlags declares the device keys alone, for commands that configure nothing else.

@@ -26,7 +26,7 @@ const largestBatch = 8
 // cfg is the trained model's configuration, which may have heads the graph's import
 // lacked.
 func newEngine(d config.Device, match *onnx.Match, cfg bert.Config, w bert.Weights) (*engine, error) {
-	device, err := openDevice(&terminal{quiet: true}, d)
+	device, err := openDevice(d)
 	if err != nil {
 		return nil, err
 	}

@@ -87,7 +87,7 @@ loss, and the confusion matrix, beside the share of the most frequent label.`,
 		if err != nil {
 			return err
 		}
-		device, err := openDevice(&terminal{quiet: true}, r.Device)
+		device, err := openDevice(r.Device)
 		if err != nil {
 			return err
 		}
@@ -148,7 +148,7 @@ Each line of output is one JSON object with the text, the label, and every label
 		if err != nil {
 			return err
 		}
-		device, err := openDevice(&terminal{quiet: true}, r.Device)
+		device, err := openDevice(r.Device)
 		if err != nil {
 			return err
 		}

@@ -49,13 +49,13 @@ back-propagates and keeps the hardest. The run directory holds metrics, checkpoi
 		if err := r.Validate(); err != nil {
 			return err
 		}
-		device, err := openDevice(t, r.Device)
+		device, err := openDevice(r.Device)
 		if err != nil {
 			return err
 		}
 		defer device.Close()
 		summary, err := train.Finetune(cmd.Context(), r.Config, train.RunOptions{
-			Out: out, Resume: resume, Device: device, Version: Version, Progress: showProgress(t),
+			Out: out, Resume: resume, Device: device, Version: Version, Progress: showProgress(t, chosen(r.Device.Name, device.Info())),
 			Verify: certify(t, r.Device),
 		})
 		if err != nil {

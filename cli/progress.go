@@ -25,9 +25,9 @@ func isTerminal(w any) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// showProgress returns a receiver of training events: a bar on a terminal, a line now
+// showProgress returns a receiver of training events: first the device, then a bar on a terminal, a line now
 // and then elsewhere, nothing when quiet.
-func showProgress(t *terminal) func(train.Event) {
+func showProgress(t *terminal, device string) func(train.Event) {
 	if t.quiet {
 		return func(e train.Event) {
 			if n, ok := e.(*train.Notice); ok {
@@ -46,6 +46,7 @@ func showProgress(t *terminal) func(train.Event) {
 	return func(event train.Event) {
 		switch e := event.(type) {
 		case *train.Planned:
+			t.note("%s", device)
 			t.note("%s, %s and %d labels; %s, drawing %d samples and back-propagating %d", counted(e.Examples, "training example"),
 				counted(e.Tokens, "token"), len(e.Labels), counted(e.Updates, "update"), e.Drawn, e.Kept)
 			if e.Cut > 0 {

@@ -170,6 +170,7 @@ func usageText(cmd *cobra.Command) error {
 }
 
 // keyValue is a flag for a configuration key: any text, checked when the configuration is resolved.
+// Its types are not pflag's own names, which viper would convert by itself, and laxly.
 type keyValue struct{ text, kind string }
 
 func (k *keyValue) String() string     { return k.text }
@@ -196,7 +197,7 @@ func addConfigFlags(flags *pflag.FlagSet, base config.Config, short ...string) {
 func addConfigFlag(flags *pflag.FlagSet, name string, s setting, base config.Config) {
 	value := reflect.ValueOf(base).FieldByIndex(s.index)
 	kv := &keyValue{kind: map[reflect.Kind]string{reflect.Int: "n", reflect.Uint64: "n", reflect.Float64: "x",
-		reflect.Bool: "bool", reflect.Slice: "list"}[s.typ.Kind()]}
+		reflect.Bool: "true|false", reflect.Slice: "list"}[s.typ.Kind()]}
 	if kv.kind == "" {
 		kv.kind = "text"
 	}

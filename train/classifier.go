@@ -110,6 +110,8 @@ func openONNX(path string, opt OpenOptions) (*Classifier, error) {
 	}
 	defer g.Close()
 	c := &Classifier{Path: path, Import: path, Source: path, Config: g.config, Task: config.Default().Task, Labels: opt.Labels}
+	c.Task.MaxLength = min(c.Task.MaxLength, g.config.MaxTokens())
+	c.Task.MaxLength = min(c.Task.MaxLength, c.Config.MaxTokens())
 	n := c.Config.Classes
 	if n == 0 {
 		return nil, fault.New(fault.Data, "%s: the model has no classifier", path)
