@@ -202,6 +202,9 @@ func (c *checkpoint) checkSections(end int64) error {
 			return fault.New(fault.Data, "header: parameter %s is not where this program keeps it", c.Params[i].Role)
 		}
 	}
+	if c.Model.Classes != len(c.Labels) {
+		return fault.New(fault.Data, "header: %d labels for a classifier of %d", len(c.Labels), c.Model.Classes)
+	}
 	count := int64(bert.FlatLen(params))
 	for _, s := range c.Sections {
 		if s.Count != count || s.Offset < 0 || s.Offset > end || s.Count*c.size > end-s.Offset {

@@ -218,6 +218,9 @@ func TestDivergence(t *testing.T) {
 	k.valid = 0
 	_, err := k.run(t, context.Background(), nil)
 	wantKind(t, err, fault.Diverged, k.out, "last good checkpoint is "+filepath.Join(checkpointDir, "step-"))
+	if n := strings.Count(err.Error(), "update "); n != 1 {
+		t.Errorf("the update is named %d times: %v", n, err)
+	}
 	updates, listErr := generations(osDisk{}, filepath.Join(k.out, checkpointDir))
 	if listErr != nil || len(updates) != 1 || !strings.Contains(err.Error(), checkpointName(updates[0])) {
 		t.Fatalf("%v: %v, %v", err, updates, listErr)

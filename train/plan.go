@@ -58,7 +58,7 @@ func (c counting) update(draws []draw, u, at int) []draw {
 	if c.end > 0 {
 		end = min(end, c.end)
 	}
-	selecting := c.sift.Selects(u - 1) // package sift counts updates from 0
+	selecting := c.sift.Selects(u - 1) // package sifting counts updates from 0
 	for i := 0; i < c.accumulate && at < end; i++ {
 		n := min(c.sift.Draw(u-1), end-at)
 		keep := n

@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 
 	"sift/backend"
+	"sift/fault"
 )
 
 // save writes a checkpoint of the present update, unless there is one, and removes the
@@ -23,7 +24,7 @@ func (t *trainer) save() error {
 	}
 	dir := filepath.Join(t.opt.Out, checkpointDir)
 	path := filepath.Join(dir, checkpointName(t.update))
-	if err := writeCheckpoint(t.d, path, t.header(), t.staging, []string{"params", "m", "v"}, t.fetch); err != nil {
+	if err := writeCheckpoint(t.d, path, t.header(), t.staging, sections, t.fetch); err != nil {
 		return err
 	}
 	t.saved = t.update
@@ -55,13 +56,23 @@ func (t *trainer) header() header {
 	}
 }
 
+// sections of a checkpoint that a run continues from.
+var sections = []string{"params", "m", "v"}
+
 // restore takes over the state of a checkpoint.
 func (t *trainer) restore(c *checkpoint) error {
-	for _, s := range c.Sections {
-		if err := c.read(s.Name, t.staging); err != nil {
+	at := plan{}
+	if c.Update > 0 && c.Update <= t.plan.updates {
+		at = t.rule.simulate(c.Update, func(int) int { return 0 }, 0)
+	}
+	if at.updates != c.Update || at.drawn != c.Position {
+		return fault.New(fault.Data, "%s: update %d at sample %d is not on this run's way", c.path, c.Update, c.Position)
+	}
+	for _, name := range sections {
+		if err := c.read(name, t.staging); err != nil {
 			return err
 		}
-		if err := t.staging.upload(t.opt.Device, t.section(s.Name)); err != nil {
+		if err := t.staging.upload(t.opt.Device, t.section(name)); err != nil {
 			return err
 		}
 	}

@@ -99,8 +99,8 @@ func (t *trainer) accumulate(m *Metrics) (updateSums, error) {
 			Seed: t.cfg.Train.Seed, GradScale: 1 / float64(len(t.draws)),
 		})
 		if err != nil {
-			// Package sift names the update too, from 0; the caller does it from 1.
-			return sum, trimmed(err, fmt.Sprintf("update %d: ", m.Update-1))
+			// The caller names the update, with the run before it.
+			return sum, trimmed(err, fmt.Sprintf("update %d: ", m.Update))
 		}
 		sum.kept += r.Loss
 		if r.Scored {
