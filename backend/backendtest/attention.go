@@ -99,9 +99,9 @@ func (c attentionCase) backward() problem {
 	if err != nil {
 		panic(err)
 	}
-	rows, longest := c.rows()
+	rows, _ := c.rows()
 	h := c.heads * c.d
-	p := problem{op: "attention backward", name: c.name, depth: longest}
+	p := problem{op: "attention backward", name: c.name}
 	layout := c.layout(&p, someDrop(c.drop))
 	p.add(in, "QKV", rows, 3*h, c.values("qkv", 3*h, c.gain))
 	p.add(in, "Out", rows, h, roundedAll(res["Out"]))

@@ -49,7 +49,7 @@ func (c entropyCase) labels() []float64 {
 }
 
 func (c entropyCase) forward() problem {
-	p := problem{op: "cross-entropy", name: c.String(), rowwise: c.n >= 200, depth: c.v}
+	p := problem{op: "cross-entropy", name: c.String(), rowwise: c.n >= 200}
 	p.add(in, "Logits", c.n, c.v, c.logits()).along(alongRows)
 	p.add(in, "Labels", 1, c.n, c.labels()).ints().along(alongCols)
 	for _, name := range []string{"Loss", "Entropy", "LSE", "Correct"} {

@@ -22,7 +22,6 @@ func (g gemmCase) problem() problem {
 		op: "gemm",
 		name: fmt.Sprintf("%s%s m=%d n=%d k=%d alpha=%g beta=%g bias=%t pre=%t act=%d",
 			form[g.transA], form[g.transB], g.m, g.n, g.k, g.alpha, g.beta, g.bias, g.pre, g.act),
-		depth:   g.k,
 		rowwise: g.m >= 200 && !g.transA,
 	}
 	call := func(s *backend.Stream, x tensors, alpha, beta float64, act backend.Activation) {
@@ -106,7 +105,7 @@ func gemmProblems() []problem {
 		}
 	}
 	for _, sh := range append([][2]int{{5000, 7}, {700, 1536}}, shapes...) {
-		p := problem{op: "column sum", name: fmt.Sprintf("%dx%d", sh[0], sh[1]), depth: sh[0], run: func(s *backend.Stream, x tensors) {
+		p := problem{op: "column sum", name: fmt.Sprintf("%dx%d", sh[0], sh[1]), run: func(s *backend.Stream, x tensors) {
 			s.ColSum(x["dst"], x["src"])
 		}}
 		rng := source(p.String())

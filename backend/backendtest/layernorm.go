@@ -71,7 +71,7 @@ func (c normCase) backward(absent ...string) problem {
 	if !c.z {
 		z = c.input()
 	}
-	p := problem{op: "layer norm backward", name: fmt.Sprintf("%s without %v", c, absent), rowwise: c.t >= 200, depth: c.t}
+	p := problem{op: "layer norm backward", name: fmt.Sprintf("%s without %v", c, absent), rowwise: c.t >= 200}
 	rng := source(p.name)
 	drop := p.drops(someDrop(c.drop), c.t, packedKeys(c.t))
 	p.add(in, "Z", c.t, c.h, roundedAll(z)).along(alongRows)

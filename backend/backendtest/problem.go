@@ -48,7 +48,6 @@ type problem struct {
 	operands []operand
 	run      func(s *backend.Stream, x tensors)
 	bound    func(s *backend.Stream, x tensors) // run for the scale "absolutes"; nil: run itself
-	depth    int                                // terms per sum, 0 if there are none
 	rowwise  bool                               // take part in the test of row-count independence
 	kept     float64                            // 1/(1-p) of dropout, 0 if there is none
 	answer   *answer                            // shared by all devices; nil outside problems()

@@ -44,7 +44,7 @@ func rowProblems() []problem {
 		gather = append(gather, p)
 
 		for _, table := range []int{r/2 + 1, 3 * (r + 1), 1} {
-			p = problem{op: "scatter-add rows", name: fmt.Sprintf("%s into %d", name, table), depth: r, run: func(s *backend.Stream, x tensors) {
+			p = problem{op: "scatter-add rows", name: fmt.Sprintf("%s into %d", name, table), run: func(s *backend.Stream, x tensors) {
 				s.ScatterAddRows(x["dst"], x["src"], x["index"])
 			}}
 			p.add(in, "src", r, c, normal(rng, r*c, 1))
