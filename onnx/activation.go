@@ -154,9 +154,9 @@ func (e *pointwise) eval(value string) float64 {
 		n := e.m.writer(value)
 		var a, b float64
 		if arity := e.arity(n); arity > 0 {
-			a = e.eval(n.Inputs[0])
+			a = e.eval(in(n, 0))
 			if arity > 1 {
-				b = e.eval(n.Inputs[1])
+				b = e.eval(in(n, 1))
 			}
 		}
 		v = pointwiseOp(n, a, b)

@@ -21,25 +21,25 @@ func (m *matcher) attentionAt(value, x string) (a attention, err error) {
 	reshapes := 0
 	for is(n, "Reshape") && reshapes < 3 {
 		reshapes++
-		v = m.skip(n.Inputs[0])
+		v = m.skip(in(n, 0))
 		n = m.writer(v)
 	}
 	if !is(n, "Transpose") || !isPerm(n, 0, 2, 1, 3) || reshapes == 0 {
 		return a, m.misfit(v, what+": heads merged by Transpose 0,2,1,3 and Reshape")
 	}
-	v = m.skip(n.Inputs[0])
+	v = m.skip(in(n, 0))
 	if n = m.writer(v); !is(n, "MatMul") {
 		return a, m.misfit(v, what+": MatMul of probabilities and values")
 	}
 	a.node = n
-	values, err := m.headsAt(n.Inputs[1], what+" value", 0, 2, 1, 3)
+	values, err := m.headsAt(in(n, 1), what+" value", 0, 2, 1, 3)
 	if err != nil {
 		return a, err
 	}
 	if values.scale != 1 {
 		return a, m.misfitNode(n, what+" value: no scale", "a scale")
 	}
-	scores, err := m.softmaxAt(n.Inputs[0])
+	scores, err := m.softmaxAt(in(n, 0))
 	if err != nil {
 		return a, err
 	}
@@ -117,7 +117,7 @@ func (m *matcher) headsAt(value, what string, perm ...int64) (h heads, err error
 				}
 				total[i] = p[total[i]]
 			}
-			value = n.Inputs[0]
+			value = in(n, 0)
 		case is(n, "Reshape"):
 			target, ok := m.integers(in(n, 1))
 			if !ok || len(target) != 4 {
@@ -132,7 +132,7 @@ func (m *matcher) headsAt(value, what string, perm ...int64) (h heads, err error
 			if target[3].known && target[3].v > 0 {
 				h.size = target[3].v
 			}
-			h.value, h.node = n.Inputs[0], n
+			h.value, h.node = in(n, 0), n
 			return h, nil
 		default:
 			factor, next, ok := m.scaled(n)
@@ -153,8 +153,8 @@ func (m *matcher) scaled(n *Node) (factor float64, x string, ok bool) {
 	}
 	switch n.OpType {
 	case "Div":
-		c, ok := m.scalar(n.Inputs[1])
-		return 1 / c, n.Inputs[0], ok
+		c, ok := m.scalar(in(n, 1))
+		return 1 / c, in(n, 0), ok
 	case "Mul":
 		for i := range n.Inputs {
 			if c, ok := m.scalar(n.Inputs[i]); ok {
@@ -171,10 +171,10 @@ func (m *matcher) softmaxAt(value string) (scores string, err error) {
 	value = m.skip(value)
 	n := m.writer(value)
 	if is(n, "Where") && len(n.Inputs) == 3 {
-		guard := m.writer(n.Inputs[0])
-		zero, ok := m.uniform(n.Inputs[1])
-		if is(guard, "IsNaN") && m.skip(guard.Inputs[0]) == m.skip(n.Inputs[2]) && ok && zero == 0 {
-			value = m.skip(n.Inputs[2])
+		guard := m.writer(in(n, 0))
+		zero, ok := m.uniform(in(n, 1))
+		if is(guard, "IsNaN") && m.skip(in(guard, 0)) == m.skip(in(n, 2)) && ok && zero == 0 {
+			value = m.skip(in(n, 2))
 			n = m.writer(value)
 		}
 	}
@@ -188,7 +188,7 @@ func (m *matcher) softmaxAt(value string) (scores string, err error) {
 	if axis := n.Int("axis", otherwise); axis != -1 && axis != 3 {
 		return "", m.misfitNode(n, "attention: Softmax over the last of four axes", "axis "+itoa(axis))
 	}
-	return n.Inputs[0], nil
+	return in(n, 0), nil
 }
 
 // scoresAt goes back over masks and scales to the product of queries and keys.
@@ -198,16 +198,16 @@ func (m *matcher) scoresAt(a *attention, value string) (q, k heads, err error) {
 		n := m.writer(value)
 		switch {
 		case is(n, "MatMul"):
-			if q, err = m.headsAt(n.Inputs[0], "attention query", 0, 2, 1, 3); err != nil {
+			if q, err = m.headsAt(in(n, 0), "attention query", 0, 2, 1, 3); err != nil {
 				return q, k, err
 			}
-			k, err = m.headsAt(n.Inputs[1], "attention key", 0, 2, 3, 1)
+			k, err = m.headsAt(in(n, 1), "attention key", 0, 2, 3, 1)
 			return q, k, err
 		case n != nil && n.Domain == microsoft && n.OpType == "FusedMatMul":
 			return m.fusedScores(a, n)
 		case is(n, "Add") && len(n.Inputs) == 2:
 			i := 0
-			if !m.leadsToScores(n.Inputs[0], 2) {
+			if !m.leadsToScores(in(n, 0), 2) {
 				i = 1
 			}
 			v, err := m.maskAt(n.Inputs[1-i])
@@ -244,9 +244,9 @@ func (m *matcher) leadsToScores(value string, masks int) bool {
 		case is(n, "MatMul"), n != nil && n.Domain == microsoft && n.OpType == "FusedMatMul":
 			return true
 		case is(n, "Add") && len(n.Inputs) == 2:
-			return masks > 0 && (m.leadsToScores(n.Inputs[0], masks-1) || m.leadsToScores(n.Inputs[1], masks-1))
+			return masks > 0 && (m.leadsToScores(in(n, 0), masks-1) || m.leadsToScores(in(n, 1), masks-1))
 		case is(n, "Where") && len(n.Inputs) == 3:
-			return masks > 0 && (m.leadsToScores(n.Inputs[1], masks-1) || m.leadsToScores(n.Inputs[2], masks-1))
+			return masks > 0 && (m.leadsToScores(in(n, 1), masks-1) || m.leadsToScores(in(n, 2), masks-1))
 		}
 		_, x, ok := m.scaled(n)
 		if !ok {
@@ -285,13 +285,13 @@ func (a *attention) setMask(m *matcher, n *Node, input string, key int, low floa
 
 // whereMask reads Where(masked, low, scores) and Where(kept, scores, low).
 func (m *matcher) whereMask(a *attention, n *Node) (scores string, err error) {
-	c, err := m.maskAt(n.Inputs[0])
+	c, err := m.maskAt(in(n, 0))
 	if err != nil {
 		return "", err
 	}
-	kept, low := n.Inputs[2], n.Inputs[1]
+	kept, low := in(n, 2), in(n, 1)
 	masked := 1.0
-	if m.leadsToScores(n.Inputs[1], 2) {
+	if m.leadsToScores(in(n, 1), 2) {
 		kept, low = low, kept
 		masked = 0
 	}

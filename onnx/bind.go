@@ -20,7 +20,7 @@ type Binding struct {
 	Slice       *Slice // set if the tensor holds other parameters too
 
 	tensor *TensorRef
-	repeat int     // a one-row table that the file holds this many times; else 0
+	repeat int     // the file holds this many copies of the parameter, one after the other; 0 for one
 	at     use     // where the graph reads it
 	asRead []int64 // its dimensions there
 	asType DataType
@@ -46,9 +46,9 @@ func (t *trunk) bindAll(r *Match) error {
 	b := &binder{m: t.m, r: r}
 	e := &t.embed
 	b.table(bert.RoleWord, e.word, 0)
-	b.table(bert.RolePosition, e.position, 0)
+	b.table(bert.RolePosition, e.position, e.repeat)
 	if e.types != nil {
-		b.table(bert.RoleTokenType, *e.types, e.repeat)
+		b.table(bert.RoleTokenType, *e.types, e.typeRepeat)
 	}
 	b.norm(bert.RoleEmbeddingsGamma, bert.RoleEmbeddingsBeta, e.norm)
 	for i := range t.layers {
@@ -113,7 +113,7 @@ func (b *binder) add(role string, c constant, stored bool, repeat int64, shape .
 func (b *binder) table(role string, c constant, repeat int64) {
 	n := rows(c)
 	if repeat > 0 {
-		n = 1
+		n /= int(repeat)
 	}
 	b.add(role, c, false, repeat, n, int(c.dims[len(c.dims)-1]))
 }
@@ -289,8 +289,8 @@ func (m *Match) read(b *Binding) ([]float32, error) {
 
 // fromFile turns the tensor's elements into the parameter.
 func (b *Binding) fromFile(data []float32) []float32 {
-	if b.repeat > 0 {
-		data = data[:b.Shape[1]:b.Shape[1]]
+	if n := len(data) / max(b.repeat, 1); b.repeat > 1 {
+		data = data[:n:n]
 	}
 	if b.Transposed {
 		data = transpose(data, b.Shape[1], b.Shape[0])

@@ -47,7 +47,7 @@ func (m *matcher) constantValue(value string) (c constant, ok bool) {
 	default:
 		return c, false
 	}
-	c, ok = m.constantValue(n.Inputs[0])
+	c, ok = m.constantValue(in(n, 0))
 	if !ok {
 		return c, false
 	}
@@ -164,7 +164,7 @@ func (m *matcher) scalarOf(value string) (float64, bool) {
 	a, ok := 0.0, false
 	switch n.OpType {
 	case "Sqrt", "Cast", "Reciprocal", "Neg", "Identity", "Squeeze", "Unsqueeze", "Add", "Sub", "Mul", "Div", "Pow":
-		a, ok = m.scalar(n.Inputs[0])
+		a, ok = m.scalar(in(n, 0))
 	}
 	if ok {
 		switch n.OpType {
@@ -257,9 +257,9 @@ func (m *matcher) uniformOf(value string) (float64, bool) {
 		}
 		return m.uniformTensor(a.T)
 	case "Expand", "Tile", "Reshape", "Unsqueeze", "Squeeze", "Slice", "Identity", "Transpose", "Cast":
-		return m.uniform(n.Inputs[0])
+		return m.uniform(in(n, 0))
 	case "Mul", "Add", "Sub":
-		a, ok := m.uniform(n.Inputs[0])
+		a, ok := m.uniform(in(n, 0))
 		if !ok {
 			return 0, false
 		}

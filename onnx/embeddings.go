@@ -7,7 +7,8 @@ type embeddings struct {
 	word, position constant
 	types          *constant
 	offset         int64 // of the first position in its table
-	repeat         int64 // the type row is stored this many times, 0 if it is a table
+	typeRepeat     int64 // the type row is stored this many times, 0 if it is a table
+	repeat         int64 // the position table is stored this many times, 0 if once
 	ids, typeIDs   string
 	positionIDs    string // a graph input, usually absent
 	norm           *norm
@@ -58,9 +59,9 @@ func (m *matcher) indexFrom(value string) index {
 	}
 	switch n.OpType {
 	case "Identity", "Cast", "Expand", "Unsqueeze", "Squeeze", "Reshape", "Tile", "Transpose":
-		return m.indexOf(n.Inputs[0])
+		return m.indexOf(in(n, 0))
 	case "Slice":
-		x := m.indexOf(n.Inputs[0])
+		x := m.indexOf(in(n, 0))
 		if x.kind == indexArange {
 			_, from, _, ok := m.sliceRange(n)
 			if !ok || !from.known || from.v < 0 {
@@ -70,13 +71,13 @@ func (m *matcher) indexFrom(value string) index {
 		}
 		return x
 	case "Range":
-		from, ok := m.scalar(n.Inputs[0])
+		from, ok := m.scalar(in(n, 0))
 		step, ok2 := m.scalar(in(n, 2))
 		if ok && ok2 && step == 1 {
 			return index{kind: indexArange, offset: int64(from)}
 		}
 	case "NonZero": // how arange was written before Range
-		if one, ok := m.uniform(n.Inputs[0]); ok && one != 0 {
+		if one, ok := m.uniform(in(n, 0)); ok && one != 0 {
 			return index{kind: indexArange}
 		}
 	case "ConstantOfShape":
@@ -106,7 +107,7 @@ func (m *matcher) indexFrom(value string) index {
 				return x
 			}
 		}
-		if x := m.indexOf(n.Inputs[0]); x.kind == indexCounted { // plus a computed zero, as in decoders
+		if x := m.indexOf(in(n, 0)); x.kind == indexCounted { // plus a computed zero, as in decoders
 			return x
 		}
 	}
@@ -170,14 +171,14 @@ func (m *matcher) findEmbeddings() (e embeddings, err error) {
 	// Nothing fits: say how far the tokens' way leads.
 	for i := range m.f.Nodes {
 		n := &m.f.Nodes[i]
-		if !is(n, "Gather") || n.Outputs[0] == "" {
+		if !is(n, "Gather") || first(n) == "" {
 			continue
 		}
-		l, ok := m.lookupAt(n.Outputs[0])
+		l, ok := m.lookupAt(first(n))
 		if !ok || l.index.kind != indexInput {
 			continue
 		}
-		value := n.Outputs[0]
+		value := first(n)
 		for steps := 0; steps < 16; steps++ {
 			readers := m.readersOf(value)
 			if len(readers) == 0 {
@@ -187,7 +188,7 @@ func (m *matcher) findEmbeddings() (e embeddings, err error) {
 			if !is(n, "Add") {
 				break
 			}
-			value = n.Outputs[0]
+			value = first(n)
 		}
 		return e, m.misfitNode(n, "embeddings: a LayerNorm over the sum of word, position and type tables", describe(n))
 	}
@@ -199,7 +200,7 @@ func (m *matcher) embeddingsAt(x *norm) (e embeddings, err error) {
 	if x.sum.bias != nil {
 		// A vector among the terms: one type row without batch and sequence axes.
 		e.types = x.sum.bias
-		e.repeat = 1
+		e.typeRepeat = 1
 	}
 	var byInput []lookup
 	positions := 0
@@ -228,13 +229,20 @@ func (m *matcher) embeddingsAt(x *norm) (e embeddings, err error) {
 			}
 			continue
 		}
-		c, offset, ok := m.tableAt(term)
+		c, offset, whole, ok := m.tableAt(term)
 		if !ok {
 			return e, m.misfit(term, expected)
 		}
-		if rows := m.equalRows(c.t); rows > 0 && e.types == nil && (rows > 1 || positions > 0) {
-			e.types, e.repeat = &c, rows
+		copies, oneRow := m.folded(c)
+		oneRow = oneRow && !whole
+		switch {
+		case copies == 0:
+			return e, m.misfit(term, "embeddings: the same positions in every sequence")
+		case oneRow && e.types == nil && (copies > 1 || rows(c) > 1 || positions > 0):
+			e.types, e.typeRepeat = &c, int64(rows(c))
 			continue
+		case copies > 1:
+			e.repeat = copies
 		}
 		setPosition(c, offset)
 	}
@@ -291,9 +299,9 @@ func (m *matcher) inputPosition(name string) int {
 	return len(m.f.Inputs)
 }
 
-// tableAt recognises a table that is added as it stands: the first rows of the position
-// table, or what folding left of a lookup, [S,H] or [1,S,H].
-func (m *matcher) tableAt(value string) (c constant, offset int64, ok bool) {
+// tableAt recognises a table that is added as it stands: rows from offset of the whole
+// position table, or what folding left of a lookup, [S,H] or [B,S,H].
+func (m *matcher) tableAt(value string) (c constant, offset int64, whole, ok bool) {
 	value = m.skip(value)
 	n := m.writer(value)
 	switch {
@@ -301,22 +309,18 @@ func (m *matcher) tableAt(value string) (c constant, offset int64, ok bool) {
 		c, ok = m.constantOf(n, 0)
 		axis, from, _, ok2 := m.sliceRange(n)
 		if !ok || !ok2 || !from.known || from.v < 0 || int(axis) != len(c.dims)-2 {
-			return c, 0, false
+			return c, 0, false, false
 		}
-		offset = from.v
+		offset, whole = from.v, true
 	case n != nil && (n.OpType == "Unsqueeze" || n.OpType == "Expand") && n.Domain == "":
-		return m.tableAt(n.Inputs[0])
+		return m.tableAt(in(n, 0))
 	default:
 		if c, ok = m.constantValue(value); !ok {
-			return c, 0, false
+			return c, 0, false, false
 		}
 		c.at = m.readAt(value)
 	}
-	d := c.dims
-	for len(d) > 2 && d[0] == 1 {
-		d = d[1:]
-	}
-	return c, offset, len(d) == 2 && c.t.DType.IsFloat() && !c.transposed
+	return c, offset, whole, len(c.dims) >= 2 && len(c.dims) <= 3 && c.t.DType.IsFloat() && !c.transposed
 }
 
 // readAt returns the first input that reads value.
@@ -327,20 +331,24 @@ func (m *matcher) readAt(value string) use {
 	return use{-1, -1}
 }
 
-// equalRows returns the number of rows of a table whose rows are all equal, else 0.
-func (m *matcher) equalRows(t *TensorRef) int64 {
-	h := t.Dims[len(t.Dims)-1]
-	if t.Len == 0 || t.Len > mostUniform {
-		return 0
+// folded looks at a table [..,S,H] that stands for a lookup: how many equal copies [S,H] it
+// is, 0 if they differ, and whether all its rows are equal.
+func (m *matcher) folded(c constant) (copies int64, oneRow bool) {
+	n := len(c.dims)
+	block := c.dims[n-1] * c.dims[n-2]
+	if c.t.Len == 0 || c.t.Len > mostUniform {
+		return 0, false
 	}
-	v, err := m.f.ReadFloat32(t)
+	v, err := m.f.ReadFloat32(c.t)
 	if err != nil {
-		return 0
+		return 0, false
 	}
+	copies, oneRow = c.t.Len/block, true
 	for i := range v {
-		if v[i] != v[int64(i)%h] {
-			return 0
+		if v[i] != v[int64(i)%block] {
+			copies = 0
 		}
+		oneRow = oneRow && v[i] == v[int64(i)%c.dims[n-1]]
 	}
-	return t.Len / h
+	return copies, oneRow
 }

@@ -74,13 +74,14 @@ func (t *trunk) layerOf(value string) (int, bool) {
 func (t *trunk) poolerAt(value string) (l linear, err error) {
 	m := t.m
 	n := m.writer(m.strip(value))
-	if n != nil && n.Domain == microsoft && n.OpType == "FusedGemm" {
-		return l, m.misfitNode(n, "pooler: Gemm and Tanh apart", "FusedGemm, which is not supported")
+	switch {
+	case is(n, "Tanh"):
+		l, err = m.linearAt(in(n, 0), "pooler")
+	case n != nil && n.Domain == microsoft && n.OpType == "FusedGemm" && string(n.Attrs["activation"].S) == "Tanh":
+		l, err = m.linearOf(sum{terms: []string{first(n)}}, value, "pooler")
+	default:
+		err = m.misfit(value, "pooler: Tanh")
 	}
-	if !is(n, "Tanh") {
-		return l, m.misfit(value, "pooler: Tanh")
-	}
-	l, err = m.linearAt(n.Inputs[0], "pooler")
 	if err != nil {
 		return l, err
 	}
@@ -111,16 +112,16 @@ func (m *matcher) firstToken(value string) (x string, ok bool) {
 		switch {
 		case is(n, "Gather") && n.Int("axis", 0) == 1:
 			at, ok := m.integers(in(n, 1))
-			return n.Inputs[0], ok && len(at) == 1 && at[0] == known(0)
+			return in(n, 0), ok && len(at) == 1 && at[0] == known(0)
 		case is(n, "Slice"):
 			axis, from, to, ok := m.sliceRange(n)
 			if !ok || axis != 1 || from != known(0) || to != known(1) {
 				return "", false
 			}
 			sliced = true
-			value = n.Inputs[0]
+			value = in(n, 0)
 		case is(n, "Squeeze"), is(n, "Reshape"):
-			value = n.Inputs[0]
+			value = in(n, 0)
 		default:
 			return value, sliced
 		}
@@ -239,15 +240,15 @@ func (m *matcher) splitOf(value string) (of string, ok bool) {
 		n := m.writer(value)
 		switch {
 		case is(n, "Split"):
-			return n.Inputs[0], len(n.Outputs) == 2 && m.lastAxis(n.Int("axis", 0), n.Inputs[0])
+			return in(n, 0), len(n.Outputs) == 2 && m.lastAxis(n.Int("axis", 0), in(n, 0))
 		case is(n, "Gather"):
 			at, ok := m.integers(in(n, 1))
-			return n.Inputs[0], ok && len(at) == 1 && m.lastAxis(n.Int("axis", 0), n.Inputs[0])
+			return in(n, 0), ok && len(at) == 1 && m.lastAxis(n.Int("axis", 0), in(n, 0))
 		case is(n, "Slice"):
 			axis, from, to, ok := m.sliceRange(n)
-			return n.Inputs[0], ok && m.lastAxis(axis, n.Inputs[0]) && from.known && to.known && to.v == from.v+1
+			return in(n, 0), ok && m.lastAxis(axis, in(n, 0)) && from.known && to.known && to.v == from.v+1
 		case is(n, "Squeeze"):
-			value = n.Inputs[0]
+			value = in(n, 0)
 		default:
 			return "", false
 		}

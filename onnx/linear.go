@@ -71,7 +71,7 @@ func (m *matcher) linearOf(s sum, value, what string) (l linear, err error) {
 	}
 	expected := what + ": MatMul or Gemm with a constant matrix"
 	switch {
-	case is(n, "Gemm"):
+	case is(n, "Gemm"), n != nil && n.Domain == microsoft && n.OpType == "FusedGemm" && first(n) == value:
 		if n.Int("transA", 0) != 0 || n.Float("alpha", 1) != 1 || n.Float("beta", 1) != 1 {
 			return l, m.misfitNode(n, expected, "Gemm with transA, alpha or beta")
 		}
@@ -99,7 +99,7 @@ func (m *matcher) linearOf(s sum, value, what string) (l linear, err error) {
 		return l, m.misfit(product, expected)
 	}
 	l.node = n
-	l.x = m.strip(n.Inputs[0])
+	l.x = m.strip(in(n, 0))
 	if l.b == nil {
 		return l, m.misfitNode(n, what+": a bias", "none")
 	}

@@ -35,10 +35,10 @@ func (m *matcher) maskAt(value string) (maskValue, error) {
 }
 
 func (m *matcher) maskOf(value string) (maskValue, error) {
-	if in := m.input(value); in != nil {
+	if v := m.input(value); v != nil {
 		rank := -1
-		if in.HasShape {
-			rank = len(in.Dims)
+		if v.HasShape {
+			rank = len(v.Dims)
 		}
 		return maskValue{0, 1, value, rank, 0}, nil
 	}
@@ -96,7 +96,7 @@ func (m *matcher) maskOf(value string) (maskValue, error) {
 	if op == nil || len(n.Inputs) != 2 {
 		return a, m.misfit(value, expected)
 	}
-	b, err := m.maskAt(n.Inputs[1])
+	b, err := m.maskAt(in(n, 1))
 	if err != nil {
 		return b, err
 	}
@@ -118,7 +118,7 @@ func (m *matcher) maskOperand(n *Node) (maskValue, error) {
 			return maskValue{}, m.misfitNode(n, "attention mask: arithmetic on one mask of zeros and ones", describe(n))
 		}
 	}
-	return m.maskAt(n.Inputs[0])
+	return m.maskAt(in(n, 0))
 }
 
 func truth(b bool) float64 {

@@ -108,19 +108,16 @@ func quantised(op string) bool {
 // result turns what was recognised into a Match.
 func (t *trunk) result() (*Match, error) {
 	r := &Match{File: t.m.f, g: t.m.g, Outputs: t.outputs, byRole: map[string]int{}, hidden: t.last(), pooled: t.pooled}
-	first := &t.layers[0]
+	lowest := &t.layers[0]
 	cfg := bert.Config{
-		Layers: len(t.layers), Hidden: int(t.embed.norm.width), Heads: int(first.attention.heads),
-		Intermediate: int(first.intermediate.out), Vocab: int(t.vocab()), Positions: rows(t.embed.position),
-		PositionOffset: int(t.embed.offset), Activation: first.act, Eps: shortest(t.embed.norm.eps),
+		Layers: len(t.layers), Hidden: int(t.embed.norm.width), Heads: int(lowest.attention.heads),
+		Intermediate: int(lowest.intermediate.out), Vocab: int(t.vocab()), Positions: rows(t.embed.position) / int(max(t.embed.repeat, 1)),
+		PositionOffset: int(t.embed.offset), Activation: lowest.act, Eps: shortest(t.embed.norm.eps),
 		HasPooler: t.pooler != nil, HasMLM: t.mlm != nil, HasNSP: t.nsp != nil, HasQA: t.qa != nil,
-		MaskValue: first.attention.maskValue,
+		MaskValue: lowest.attention.maskValue,
 	}
 	if t.embed.types != nil {
-		cfg.TypeVocab = rows(*t.embed.types)
-		if t.embed.repeat > 0 {
-			cfg.TypeVocab = 1
-		}
+		cfg.TypeVocab = rows(*t.embed.types) / int(max(t.embed.typeRepeat, 1))
 	}
 	if t.classifier != nil {
 		cfg.Classes = int(t.classifier.out)
@@ -128,12 +125,12 @@ func (t *trunk) result() (*Match, error) {
 	if t.token != nil {
 		cfg.TokenClasses = int(t.token.out)
 	}
-	r.Inputs = Inputs{IDs: t.embed.ids, Mask: first.attention.mask, Types: t.embed.typeIDs, Positions: t.embed.positionIDs}
-	if in := r.Inputs; in.Mask != "" && (in.Mask == in.IDs || in.Mask == in.Types || in.Mask == in.Positions) {
-		return nil, t.m.misfitNode(first.attention.node, "an attention mask of its own input", "one computed from "+quote(in.Mask))
+	r.Inputs = Inputs{IDs: t.embed.ids, Mask: lowest.attention.mask, Types: t.embed.typeIDs, Positions: t.embed.positionIDs}
+	if x := r.Inputs; x.Mask != "" && (x.Mask == x.IDs || x.Mask == x.Types || x.Mask == x.Positions) {
+		return nil, t.m.misfitNode(lowest.attention.node, "an attention mask of its own input", "one computed from "+quote(x.Mask))
 	}
 	for _, v := range t.m.f.Inputs {
-		if in := r.Inputs; v.Name != in.IDs && v.Name != in.Mask && v.Name != in.Types && v.Name != in.Positions && len(t.m.g.readers[v.Name]) > 0 {
+		if x := r.Inputs; v.Name != x.IDs && v.Name != x.Mask && v.Name != x.Types && v.Name != x.Positions && len(t.m.g.readers[v.Name]) > 0 {
 			return nil, t.m.misfitNode(&t.m.f.Nodes[t.m.g.readers[v.Name][0].node], "tokens, mask, token types or positions as inputs", "a further input "+quote(v.Name))
 		}
 	}

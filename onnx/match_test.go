@@ -212,3 +212,44 @@ func TestQuantisedIsRefusedByName(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestOptimised: files that ONNX Runtime wrote from the fixtures give the same weights.
+func TestOptimised(t *testing.T) {
+	files, err := filepath.Glob("testdata/optimised/*.onnx")
+	if err != nil || len(files) < 4 {
+		t.Fatal(files, err)
+	}
+	for _, path := range files {
+		want := recogniseFile(t, filepath.Join(fixtureDir, filepath.Base(path)))
+		m := recogniseFile(t, path)
+		w, original := load(t, m), load(t, want)
+		static := want.File.Inputs[0].Dims[0].Value > 0
+		if static { // folding kept only the rows that the static shape can reach
+			m.Config.Positions, m.Config.TypeVocab = want.Config.Positions, want.Config.TypeVocab
+		}
+		if m.Config != want.Config || len(m.Unrecognised) > 0 || !slices.Equal(m.HeadsFound(), want.HeadsFound()) {
+			t.Errorf("%s: %+v, want %+v; unrecognised %v", path, m.Config, want.Config, m.Unrecognised)
+		}
+		for role, v := range w {
+			if len(v) <= len(original[role]) && static {
+				original[role] = original[role][:len(v)]
+			}
+			if !sameBits(v, original[role]) {
+				t.Errorf("%s: %s differs", path, role)
+			}
+		}
+		out := filepath.Join(t.TempDir(), "out.onnx")
+		train(w, 5)
+		m = recogniseFile(t, path)
+		if _, err := Store(m, w, out); err != nil {
+			t.Error(err)
+			continue
+		}
+		again := load(t, recogniseFile(t, out))
+		for role, v := range w {
+			if !sameBits(again[role], v) {
+				t.Errorf("%s: %s is stored wrongly", path, role)
+			}
+		}
+	}
+}

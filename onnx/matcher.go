@@ -98,6 +98,14 @@ func in(n *Node, i int) string {
 	return ""
 }
 
+// first returns the first output of n, "" if it has none.
+func first(n *Node) string {
+	if len(n.Outputs) == 0 {
+		return ""
+	}
+	return n.Outputs[0]
+}
+
 // skip goes back over what changes nothing in inference: Identity, Dropout, and casts
 // between floating-point types (those change the precision only).
 func (m *matcher) skip(value string) string {
@@ -106,12 +114,12 @@ func (m *matcher) skip(value string) string {
 		if n == nil || len(n.Inputs) == 0 || !m.changesNothing(n, value) {
 			return value
 		}
-		value = n.Inputs[0]
+		value = in(n, 0)
 	}
 }
 
 func (m *matcher) changesNothing(n *Node, value string) bool {
-	if n.Domain != "" || len(n.Outputs) == 0 || n.Outputs[0] != value {
+	if n.Domain != "" || first(n) != value {
 		return false
 	}
 	switch n.OpType {
@@ -138,7 +146,7 @@ func (m *matcher) strip(value string) string {
 		if !is(n, "Reshape") || !m.keepsRows(n) {
 			return value
 		}
-		value = n.Inputs[0]
+		value = in(n, 0)
 	}
 }
 
@@ -151,7 +159,7 @@ func (m *matcher) keepsRows(n *Node) bool {
 		return false
 	}
 	last := target[len(target)-1]
-	from := m.shape(n.Inputs[0])
+	from := m.shape(in(n, 0))
 	if from == nil || len(from) < 2 {
 		return true
 	}
@@ -174,8 +182,8 @@ func (m *matcher) readersOf(value string) []*Node {
 		todo = todo[1:]
 		for _, u := range m.g.readers[v] {
 			n := &m.f.Nodes[u.node]
-			if u.input == 0 && len(n.Outputs) > 0 && m.changesNothing(n, n.Outputs[0]) {
-				todo = append(todo, n.Outputs[0])
+			if u.input == 0 && len(n.Outputs) > 0 && m.changesNothing(n, first(n)) {
+				todo = append(todo, first(n))
 				continue
 			}
 			out = append(out, n)

@@ -28,7 +28,7 @@ func (m *matcher) findNorms() {
 			continue
 		}
 		x.node, x.width = n, x.gamma.t.Len
-		x.out = n.Outputs[0]
+		x.out = first(n)
 		m.norms = append(m.norms, x)
 		m.normOf[x.out] = x
 	}
@@ -42,10 +42,10 @@ const microsoft = "com.microsoft"
 func (m *matcher) fusedNorm(n *Node) *norm {
 	gamma, ok := m.constantOf(n, 1)
 	beta, ok2 := m.constantOf(n, 2)
-	if !ok || !ok2 || !m.lastAxis(n.Int("axis", -1), n.Inputs[0]) {
+	if !ok || !ok2 || !m.lastAxis(n.Int("axis", -1), in(n, 0)) {
 		return nil
 	}
-	return &norm{z: n.Inputs[0], sum: m.addends(n.Inputs[0]), gamma: gamma, beta: beta, eps: n.Float("epsilon", 1e-5)}
+	return &norm{z: in(n, 0), sum: m.addends(in(n, 0)), gamma: gamma, beta: beta, eps: n.Float("epsilon", 1e-5)}
 }
 
 // skipNorm reads LayerNorm(input + skip + bias).
@@ -61,8 +61,8 @@ func (m *matcher) skipNorm(n *Node) *norm {
 	} else if in(n, 4) != "" {
 		return nil
 	}
-	m.addendsInto(&s, n.Inputs[0], 0)
-	m.addendsInto(&s, n.Inputs[1], 0)
+	m.addendsInto(&s, in(n, 0), 0)
+	m.addendsInto(&s, in(n, 1), 0)
 	return &norm{sum: s, gamma: gamma, beta: beta, eps: n.Float("epsilon", 1e-12)}
 }
 
@@ -113,10 +113,10 @@ func (m *matcher) normalised(n *Node) (d, v string, ok bool) {
 	if is(n, "Div") {
 		root := m.writer(m.skip(in(n, 1)))
 		if is(root, "Sqrt") {
-			return n.Inputs[0], root.Inputs[0], true
+			return in(n, 0), in(root, 0), true
 		}
 	}
-	if is(n, "Mul") {
+	if is(n, "Mul") && len(n.Inputs) == 2 {
 		for i := range n.Inputs {
 			inverse := m.writer(m.skip(n.Inputs[i]))
 			var root *Node
@@ -128,8 +128,8 @@ func (m *matcher) normalised(n *Node) (d, v string, ok bool) {
 					root = m.writer(m.skip(in(inverse, 1)))
 				}
 			}
-			if is(root, "Sqrt") && len(n.Inputs) == 2 {
-				return n.Inputs[1-i], root.Inputs[0], true
+			if is(root, "Sqrt") {
+				return n.Inputs[1-i], in(root, 0), true
 			}
 		}
 	}
@@ -142,17 +142,17 @@ func (m *matcher) centred(d string) (z string, ok bool) {
 	if !is(n, "Sub") || len(n.Inputs) != 2 {
 		return "", false
 	}
-	z = m.skip(n.Inputs[0])
-	mean := m.writer(m.skip(n.Inputs[1]))
+	z = m.skip(in(n, 0))
+	mean := m.writer(m.skip(in(n, 1)))
 	return z, m.meanOf(mean, z)
 }
 
 func (m *matcher) meanOf(n *Node, z string) bool {
-	if !is(n, "ReduceMean") || n.Int("keepdims", 1) != 1 || m.skip(n.Inputs[0]) != z {
+	if !is(n, "ReduceMean") || n.Int("keepdims", 1) != 1 || m.skip(in(n, 0)) != z {
 		return false
 	}
 	axes, ok := m.axesOf(n)
-	return ok && len(axes) == 1 && m.lastAxis(axes[0], n.Inputs[0])
+	return ok && len(axes) == 1 && m.lastAxis(axes[0], in(n, 0))
 }
 
 // lastAxis reports whether axis is the last one of value; activations have rank 3 where the
@@ -182,13 +182,13 @@ func (m *matcher) varianceOf(v, z string) (eps float64, ok bool) {
 		if !is(mean, "ReduceMean") {
 			return 0, false
 		}
-		square := m.writer(m.skip(mean.Inputs[0]))
-		if !m.meanOf(mean, m.skip(mean.Inputs[0])) || square == nil || len(square.Inputs) != 2 {
+		square := m.writer(m.skip(in(mean, 0)))
+		if !m.meanOf(mean, m.skip(in(mean, 0))) || square == nil || len(square.Inputs) != 2 {
 			return 0, false
 		}
-		if two, ok := m.scalar(square.Inputs[1]); is(square, "Pow") && ok && two == 2 ||
-			is(square, "Mul") && m.skip(square.Inputs[0]) == m.skip(square.Inputs[1]) {
-			of, ok := m.centred(square.Inputs[0])
+		if two, ok := m.scalar(in(square, 1)); is(square, "Pow") && ok && two == 2 ||
+			is(square, "Mul") && m.skip(in(square, 0)) == m.skip(in(square, 1)) {
+			of, ok := m.centred(in(square, 0))
 			return eps, ok && of == z
 		}
 		return 0, false

@@ -71,7 +71,7 @@ func (m *matcher) integersOf(value string) []dim {
 	case "Shape":
 		return m.shapeAsIntegers(n)
 	case "Identity", "Cast", "Unsqueeze", "Squeeze", "Reshape":
-		d, _ := m.integers(n.Inputs[0])
+		d, _ := m.integers(in(n, 0))
 		return d
 	case "Concat":
 		var out []dim
@@ -86,14 +86,14 @@ func (m *matcher) integersOf(value string) []dim {
 		}
 		return out
 	case "Gather":
-		d, ok := m.integers(n.Inputs[0])
+		d, ok := m.integers(in(n, 0))
 		at, ok2 := m.integers(in(n, 1))
 		if !ok2 || n.Int("axis", 0) != 0 {
 			return nil
 		}
 		out := make([]dim, len(at))
 		if !ok { // elements of a shape of unknown rank are unknown, but their number is not
-			if shape := m.writer(m.skip(n.Inputs[0])); is(shape, "Shape") {
+			if shape := m.writer(m.skip(in(n, 0))); is(shape, "Shape") {
 				return out
 			}
 			return nil
@@ -111,7 +111,7 @@ func (m *matcher) integersOf(value string) []dim {
 	case "Slice":
 		return m.sliceIntegers(n)
 	case "Add", "Sub", "Mul", "Div":
-		a, ok := m.integers(n.Inputs[0])
+		a, ok := m.integers(in(n, 0))
 		b, ok2 := m.integers(in(n, 1))
 		if !ok || !ok2 {
 			return nil
@@ -155,7 +155,7 @@ func integerArithmetic(op string, a, b []dim) []dim {
 }
 
 func (m *matcher) shapeAsIntegers(n *Node) []dim {
-	d := m.shape(n.Inputs[0])
+	d := m.shape(in(n, 0))
 	if d == nil {
 		return nil
 	}
@@ -212,7 +212,7 @@ func (m *matcher) sliceRange(n *Node) (axis int64, from, to dim, ok bool) {
 }
 
 func (m *matcher) sliceIntegers(n *Node) []dim {
-	d, ok := m.integers(n.Inputs[0])
+	d, ok := m.integers(in(n, 0))
 	if !ok {
 		return nil
 	}
@@ -270,14 +270,14 @@ func (m *matcher) shapeOf(value string) []dim {
 		}
 		return nil
 	}
-	if len(n.Inputs) == 0 || n.Outputs[0] != value {
+	if len(n.Inputs) == 0 || first(n) != value {
 		return nil
 	}
 	switch n.OpType {
 	case "Reshape":
 		return m.reshaped(n)
 	case "Transpose":
-		d, p := m.shape(n.Inputs[0]), n.Attrs["perm"].Ints
+		d, p := m.shape(in(n, 0)), n.Attrs["perm"].Ints
 		if d == nil || len(p) != len(d) {
 			return nil
 		}
@@ -294,25 +294,25 @@ func (m *matcher) shapeOf(value string) []dim {
 	case "Squeeze":
 		return m.squeezed(n)
 	case "MatMul", "FusedMatMul":
-		a, b := m.shape(n.Inputs[0]), m.shape(in(n, 1))
+		a, b := m.shape(in(n, 0)), m.shape(in(n, 1))
 		if len(a) < 2 || len(b) != 2 || n.OpType != "MatMul" {
 			return nil
 		}
 		return append(append([]dim{}, a[:len(a)-1]...), b[1])
 	case "Gemm":
-		a, b := m.shape(n.Inputs[0]), m.shape(in(n, 1))
+		a, b := m.shape(in(n, 0)), m.shape(in(n, 1))
 		if len(a) != 2 || len(b) != 2 || n.Int("transA", 0) != 0 {
 			return nil
 		}
 		return []dim{a[0], b[1-n.Int("transB", 0)&1]}
 	case "Gather":
-		data, at := m.shape(n.Inputs[0]), m.shape(in(n, 1))
+		data, at := m.shape(in(n, 0)), m.shape(in(n, 1))
 		if data == nil || at == nil || n.Int("axis", 0) != 0 || len(data) == 0 {
 			return nil
 		}
 		return append(append([]dim{}, at...), data[1:]...)
 	case "Add", "Sub", "Mul", "Div", "Pow":
-		a, b := m.shape(n.Inputs[0]), m.shape(in(n, 1))
+		a, b := m.shape(in(n, 0)), m.shape(in(n, 1))
 		if a == nil || b == nil {
 			return nil
 		}
@@ -328,7 +328,7 @@ func (m *matcher) shapeOf(value string) []dim {
 		}
 		return out
 	case "ReduceMean":
-		d := m.shape(n.Inputs[0])
+		d := m.shape(in(n, 0))
 		axes, ok := m.axesOf(n)
 		if d == nil || !ok || len(axes) != 1 || n.Int("keepdims", 1) != 1 || clip(axes[0], len(d)) >= len(d) {
 			return nil
@@ -338,7 +338,7 @@ func (m *matcher) shapeOf(value string) []dim {
 		return out
 	case "LayerNormalization", "SkipLayerNormalization", "Cast", "Identity", "Dropout", "Erf", "Tanh", "Sqrt", "Softmax",
 		"BiasGelu", "Gelu", "FastGelu":
-		return m.shape(n.Inputs[0])
+		return m.shape(in(n, 0))
 	}
 	return nil
 }
@@ -356,7 +356,7 @@ func (m *matcher) reshaped(n *Node) []dim {
 	if !ok {
 		return nil
 	}
-	from := m.shape(n.Inputs[0])
+	from := m.shape(in(n, 0))
 	out := make([]dim, len(target))
 	for i, d := range target {
 		switch {
@@ -389,7 +389,7 @@ func (m *matcher) axesOf(n *Node) ([]int64, bool) {
 }
 
 func (m *matcher) unsqueezed(n *Node) []dim {
-	d := m.shape(n.Inputs[0])
+	d := m.shape(in(n, 0))
 	axes, ok := m.axesOf(n)
 	if d == nil || !ok || len(d)+len(axes) > maxRank {
 		return nil
@@ -417,7 +417,7 @@ func (m *matcher) unsqueezed(n *Node) []dim {
 }
 
 func (m *matcher) squeezed(n *Node) []dim {
-	d := m.shape(n.Inputs[0])
+	d := m.shape(in(n, 0))
 	axes, ok := m.axesOf(n)
 	if d == nil || !ok {
 		return nil

@@ -240,8 +240,8 @@ func (s *storing) foreign(t *TensorRef, bindings []*Binding) bool {
 			}
 			switch n.OpType {
 			case "Identity", "Cast", "Transpose", "Unsqueeze", "Squeeze", "Reshape", "Dropout", "Expand":
-				if u.input == 0 && n.Outputs[0] != "" {
-					todo = append(todo, n.Outputs[0])
+				if u.input == 0 && first(n) != "" {
+					todo = append(todo, first(n))
 					continue
 				}
 			}

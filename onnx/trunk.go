@@ -136,13 +136,13 @@ func (m *matcher) layerAt(x string, n *norm) (l layer, err error) {
 
 // context returns the value that enters the attention output's product. linear.x has gone
 // back over the Reshape that merges the heads if its target did not show it.
-func (m *matcher) context(l linear) string { return l.node.Inputs[0] }
+func (m *matcher) context(l linear) string { return in(l.node, 0) }
 
 // checkLayers holds the layers against one another.
 func (t *trunk) checkLayers() error {
 	m := t.m
 	h := t.embed.norm.width
-	first := &t.layers[0]
+	lowest := &t.layers[0]
 	for i := range t.layers {
 		l := &t.layers[i]
 		a := &l.attention
@@ -155,7 +155,7 @@ func (t *trunk) checkLayers() error {
 			name    string
 		}{
 			{&a.q, h, h, "query"}, {&a.k, h, h, "key"}, {&a.v, h, h, "value"}, {&l.attended, h, h, "attention output"},
-			{&l.intermediate, first.intermediate.out, h, "feed-forward"}, {&l.output, h, first.intermediate.out, "feed-forward output"},
+			{&l.intermediate, lowest.intermediate.out, h, "feed-forward"}, {&l.output, h, lowest.intermediate.out, "feed-forward output"},
 		} {
 			if w.l.out != w.out || w.l.in != w.in {
 				return m.misfitNode(w.l.node, w.name+": a matrix ["+itoa(w.out)+","+itoa(w.in)+"]", "["+itoa(w.l.out)+","+itoa(w.l.in)+"]")
@@ -169,11 +169,11 @@ func (t *trunk) checkLayers() error {
 				return err
 			}
 		}
-		b := &first.attention
+		b := &lowest.attention
 		switch {
 		case a.heads != b.heads:
 			return m.misfitNode(a.node, itoa(b.heads)+" heads as in the first layer", itoa(a.heads))
-		case l.act != first.act:
+		case l.act != lowest.act:
 			return m.misfitNode(l.output.node, "the GELU of the first layer", "the other kind")
 		case a.mask != b.mask || a.maskValue != b.maskValue:
 			return m.misfitNode(a.node, "the attention mask of the first layer", "another")
