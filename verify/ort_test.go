@@ -2,6 +2,7 @@ package verify
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -114,4 +115,37 @@ func TestCheckFindsADifference(t *testing.T) {
 			t.Errorf("%s: %s", name, fmt.Sprintf("%+v", out))
 		}
 	}
+}
+
+// TestMiniLMInONNXRuntime: the same for a real model.
+func TestMiniLMInONNXRuntime(t *testing.T) {
+	const path = "../build/minilm/model.onnx"
+	if _, err := os.Stat(path); err != nil {
+		if os.Getenv("SIFT_REQUIRE_MINILM") == "1" {
+			t.Fatalf("all-MiniLM-L6-v2 is required: %v", err)
+		}
+		t.Skip("all-MiniLM-L6-v2 is not in build/minilm: scripts/minilm fetches it")
+	}
+	if testing.Short() {
+		t.Skip("a model of 22 million parameters: not in a short run")
+	}
+	orttest.Require(t)
+	f, err := onnx.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	m, err := onnx.Recognise(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := domain{vocab: m.Config.Vocab, types: m.Config.TypeVocab, avoid: -1, masked: true}
+	batches := []Inputs{d.random(1, Shape{1, 1}), d.random(1, Shape{3, 17}), d.random(1, Shape{1, 128})}
+	worst := 0.0
+	for _, r := range orttest.Check(t, path, 2e-5, 1e-5, ortCases(t, f, m, batches)) {
+		for _, o := range r.Outputs {
+			worst = max(worst, o.MaxAbs)
+		}
+	}
+	t.Logf("largest difference %.2g", worst)
 }

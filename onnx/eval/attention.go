@@ -83,7 +83,7 @@ func (c *call) attend(q, k, v, mask *Tensor) *Tensor {
 	batch, rows, cols := q.Dims[0], q.Dims[1], k.Dims[1]
 	heads := c.attrInt("num_heads", 0)
 	hq, hv := q.Dims[2], v.Dims[2]
-	if heads <= 0 || hq%int(heads) != 0 || hv%int(heads) != 0 {
+	if heads <= 0 || heads > int64(min(hq, hv)) || hq%int(heads) != 0 || hv%int(heads) != 0 {
 		c.fail("%d heads for widths %d and %d", heads, hq, hv)
 	}
 	if !slices.Equal(k.Dims, []int{batch, cols, hq}) || v.Dims[0] != batch || v.Dims[1] != cols {

@@ -242,7 +242,9 @@ func dimsText(dims []int) string {
 func shapesText(ts []*Tensor) string {
 	texts := make([]string, len(ts))
 	for i, t := range ts {
-		texts[i] = dimsText(t.Dims)
+		if texts[i] = "none"; t != nil {
+			texts[i] = dimsText(t.Dims)
+		}
 	}
 	return strings.Join(texts, " and ")
 }
