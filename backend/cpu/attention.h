@@ -101,7 +101,7 @@ static void cols_pack(float *dst, const float *src, long stride, long n, long d)
 static void scores(const struct head *x, float *out, const float *a, const float *keys) {
 	for (long j = 0; j < x->n; j += NR) {
 		vf acc[MR][NV];
-		tile(acc, x->d, a, 1, MR, keys + j * x->d);
+		tile(acc, x->d, a, 1, MR, keys + j * x->d, NULL);
 #pragma GCC unroll 16
 		for (int i = 0; i < MR; i++) {
 			vstore(out + i * x->ld + j, acc[i][0]);
@@ -172,7 +172,7 @@ static void attention_run(struct team *t, int tid, const void *args) {
 			for (long c = 0; c < x.d; c += NR) {
 				vf acc[MR][NV];
 				float buf[MR * NR] __attribute__((aligned(64)));
-				tile(acc, x.n, x.p, x.ld, 1, x.vc + c * x.n);
+				tile(acc, x.n, x.p, x.ld, 1, x.vc + c * x.n, NULL);
 				tile_store(acc, buf, NR, MR, NR, 1, 0);
 				for (long r = 0; r < rows; r++)
 					FOR_COLS(j, w, minl(NR, x.d - c))
@@ -205,7 +205,7 @@ static void rows_product(const struct head *x, float *dst, long stride, const fl
 	for (long c = 0; c < x->d; c += NR)
 		for (long j = 0; j < x->n; j += MR) {
 			vf acc[MR][NV];
-			tile(acc, rows, a + j, 1, x->ld, b + c * rows);
+			tile(acc, rows, a + j, 1, x->ld, b + c * rows, NULL);
 			tile_store(acc, dst + j * stride + c, stride, x->n - j, x->d - c, 1, add);
 		}
 }
@@ -256,7 +256,7 @@ static void attention_backward_run(struct team *t, int tid, const void *args) {
 				}
 				for (long c = 0; c < x.d; c += NR) {
 					vf acc[MR][NV];
-					tile(acc, x.n, ds, x.ld, 1, x.kc + c * x.n);
+					tile(acc, x.n, ds, x.ld, 1, x.kc + c * x.n, NULL);
 					tile_store(acc, dq + (b + i) * st + c, st, rows, x.d - c, 1, 0);
 				}
 			}

@@ -7,14 +7,15 @@
  *   kc     steps of k per pass, at most KC: a panel of A (MR x kc) then fits the first-level
  *          cache beside what streams past it. The passes are as even as can be. This is the only cut
  *          that rounding can see, and it depends on K alone.
- *   chunk  CHUNK_A or CHUNK_B panels of kc steps, 400 to 500 KiB: they stay in the thread's
- *          second-level cache while the shared panels go by. Fewer if threads would idle.
+ *   chunk  CHUNK_A or CHUNK_B panels of kc steps, about 200 KiB: they stay in the thread's
+ *          second-level cache while the shared panels go by, beside what the next chunk will be
+ *          packed from, which is fetched meanwhile. Fewer panels if threads would idle.
  *
  * While the threads work through the chunks of one pass, the shared panels of the next are
  * packed beside it: one barrier a pass. */
 #define KC 512
-#define CHUNK_A 16
-#define CHUNK_B 8
+#define CHUNK_A 8
+#define CHUNK_B 4
 
 struct gemm_plan {
 	int own_b;           /* each thread packs its own B, else its own A */
@@ -58,13 +59,13 @@ INL void gemm_finish(const struct op_gemm *g, vf v, long i, long j, long w, int 
 	vstorec(c, v, w);
 }
 
-static void gemm_tile(const struct op_gemm *g, const float *a, const float *b, long kc, long i0, long j0, int first, int last) {
+static void gemm_tile(const struct op_gemm *g, const float *a, const float *b, long kc, long i0, long j0, int first, int last, struct ahead *x) {
 	vf acc[MR][NV];
 	for (long i = i0; i < minl(g->m, i0 + MR); i++) { /* it arrives while the tile is computed */
 		__builtin_prefetch(g->c + i * g->ldc + j0, 1);
 		__builtin_prefetch(g->c + i * g->ldc + j0 + NR - 1, 1);
 	}
-	tile(acc, kc, a, 1, MR, b);
+	tile(acc, kc, a, 1, MR, b, x);
 	if (i0 + MR <= g->m && j0 + NR <= g->n && !(last && (g->act || g->pre))) {
 #pragma GCC unroll 16
 		for (int i = 0; i < MR; i++) {
@@ -118,6 +119,23 @@ static void gemm_pack_b(const struct op_gemm *g, float *dst, long j, long end, l
 				pack_rows(dst, NR, g->b + j * g->ldb + k, g->ldb, end - j, kc, 1);
 }
 
+/* gemm_ahead describes what packing panels i .. end of the thread's own factor will read. */
+static struct ahead gemm_ahead(const struct op_gemm *g, int own_b, long i, long end, long k, long kc, long tiles) {
+	long width = own_b ? NR : MR, ld = own_b ? g->ldb : g->lda;
+	long by_rows = own_b ? g->transb : !g->transa; /* its panels are rows of the source */
+	const float *p = own_b ? g->b : g->a;
+	long n = minl(own_b ? g->n : g->m, end * width) - i * width;
+	struct ahead x = {0};
+	if (n <= 0)
+		return x;
+	x.row = (const char *)(p + (by_rows ? i * width * ld + k : k * ld + i * width));
+	x.ld = ld * 4;
+	x.rows = by_rows ? n : kc;
+	x.lines = ceildiv(4 * (by_rows ? kc : n), 64) + 1;
+	x.n = ceildiv(x.rows * x.lines, maxl(1, tiles * ceildiv(kc, SLICE)));
+	return x;
+}
+
 static void gemm_run(struct team *t, int tid, const void *args) {
 	const struct op_gemm *g = args;
 	struct gemm_plan p = gemm_plan(g, t->threads);
@@ -142,17 +160,20 @@ static void gemm_run(struct team *t, int tid, const void *args) {
 			long c = (q - now) / p.parts, part = (q - now) % p.parts;
 			long i0 = c * p.own / p.chunks, i1 = (c + 1) * p.own / p.chunks;
 			long j0 = part * p.other / p.parts, j1 = (part + 1) * p.other / p.parts;
+			long c2 = c + ceildiv(t->threads, p.parts); /* the chunk this thread is likely to get next */
+			long next0 = c2 < p.chunks ? c2 * p.own / p.chunks : 0, next1 = c2 < p.chunks ? (c2 + 1) * p.own / p.chunks : 0;
+			struct ahead x = gemm_ahead(g, p.own_b, next0, next1, k, kc, (i1 - i0) * (j1 - j0));
 			if (p.own_b) {
 				gemm_pack_b(g, own, i0, i1, k, kc);
 				for (long i = j0; i < j1; i++)
 					for (long j = i0; j < i1; j++)
-						gemm_tile(g, panels + i * MR * kc, own + (j - i0) * NR * kc, kc, i * MR, j * NR, first, last);
+						gemm_tile(g, panels + i * MR * kc, own + (j - i0) * NR * kc, kc, i * MR, j * NR, first, last, &x);
 			} else {
 				gemm_pack_a(g, own, i0, i1, k, kc);
 				for (long b = j0; b < j1; b += CHUNK_B)
 					for (long i = i0; i < i1; i++)
 						for (long j = b; j < minl(j1, b + CHUNK_B); j++)
-							gemm_tile(g, own + (i - i0) * MR * kc, panels + j * NR * kc, kc, i * MR, j * NR, first, last);
+							gemm_tile(g, own + (i - i0) * MR * kc, panels + j * NR * kc, kc, i * MR, j * NR, first, last, &x);
 			}
 		}
 		team_barrier(t);

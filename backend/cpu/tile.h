@@ -21,22 +21,47 @@
 #define NV 2
 #define NR (NV * VL)
 
+/* What a thread will read next, to be fetched into the second-level cache while it computes:
+ * rows of lines cache lines each, ld bytes apart, n of them per SLICE steps of k. */
+struct ahead {
+	const char *row;
+	long ld, lines, rows, line, n;
+};
+#define SLICE 64
+
+INL void ahead_step(struct ahead *x) {
+	for (long n = x->n; n > 0 && x->rows > 0; n--) {
+		__builtin_prefetch(x->row + 64 * x->line, 0, 2);
+		if (++x->line == x->lines) {
+			x->line = 0;
+			x->row += x->ld;
+			x->rows--;
+		}
+	}
+}
+
 /* acc = sum over k of a(i,k) b(k,j). a(i,k) lies at a[i*rs + k*cs]; b is a packed panel. */
-INL void tile(vf acc[MR][NV], long kc, const float *a, long rs, long cs, const float *b) {
+INL void tile(vf acc[MR][NV], long kc, const float *a, long rs, long cs, const float *b, struct ahead *x) {
 #pragma GCC unroll 16
 	for (int i = 0; i < MR; i++)
 		acc[i][0] = acc[i][1] = vzero();
+	for (long left = kc; left > 0; left -= SLICE) {
+		if (x)
+			ahead_step(x);
 #pragma GCC unroll 2
-	for (long k = 0; k < kc; k++) {
-		vf b0 = vload(b), b1 = vload(b + VL);
+		for (long k = x ? minl(left, SLICE) : kc; k > 0; k--) {
+			vf b0 = vload(b), b1 = vload(b + VL);
 #pragma GCC unroll 16
-		for (int i = 0; i < MR; i++) {
-			vf x = vset1(a[i * rs]);
-			acc[i][0] = vfma(x, b0, acc[i][0]);
-			acc[i][1] = vfma(x, b1, acc[i][1]);
+			for (int i = 0; i < MR; i++) {
+				vf y = vset1(a[i * rs]);
+				acc[i][0] = vfma(y, b0, acc[i][0]);
+				acc[i][1] = vfma(y, b1, acc[i][1]);
+			}
+			a += cs;
+			b += NR;
 		}
-		a += cs;
-		b += NR;
+		if (!x)
+			break;
 	}
 }
 
