@@ -41,7 +41,10 @@ type Output struct {
 // error names the first node that did not fit, what was expected and what was found.
 func Recognise(f *File) (*Match, error) {
 	m, err := recognise(f)
-	return m, inFile(f.Path, err)
+	if err != nil {
+		return nil, inFile(f.Path, err)
+	}
+	return m, nil
 }
 
 func recognise(f *File) (*Match, error) {
@@ -129,11 +132,6 @@ func (t *trunk) result() (*Match, error) {
 	if x := r.Inputs; x.Mask != "" && (x.Mask == x.IDs || x.Mask == x.Types || x.Mask == x.Positions) {
 		return nil, t.m.misfitNode(lowest.attention.node, "an attention mask of its own input", "one computed from "+quote(x.Mask))
 	}
-	for _, v := range t.m.f.Inputs {
-		if x := r.Inputs; v.Name != x.IDs && v.Name != x.Mask && v.Name != x.Types && v.Name != x.Positions && len(t.m.g.readers[v.Name]) > 0 {
-			return nil, t.m.misfitNode(&t.m.f.Nodes[t.m.g.readers[v.Name][0].node], "tokens, mask, token types or positions as inputs", "a further input "+quote(v.Name))
-		}
-	}
 	if err := t.mlmConsistent(&cfg); err != nil {
 		return nil, err
 	}
@@ -149,7 +147,27 @@ func (t *trunk) result() (*Match, error) {
 	}
 	r.Architecture = t.architecture(r.Config)
 	r.Unrecognised = t.unrecognised()
-	return r, nil
+	return r, t.furtherInputs(r)
+}
+
+// furtherInputs refuses inputs that nobody would feed but that a recognised output needs.
+func (t *trunk) furtherInputs(r *Match) error {
+	spare := map[int]bool{}
+	for _, n := range r.Unrecognised {
+		spare[n.Index] = true
+	}
+	x := r.Inputs
+	for _, v := range t.m.f.Inputs {
+		if v.Name == x.IDs || v.Name == x.Mask || v.Name == x.Types || v.Name == x.Positions {
+			continue
+		}
+		for _, u := range t.m.g.readers[v.Name] {
+			if !spare[u.node] {
+				return t.m.misfitNode(&t.m.f.Nodes[u.node], "tokens, mask, token types or positions as inputs", "a further input "+quote(v.Name))
+			}
+		}
+	}
+	return nil
 }
 
 // shortest returns the decimal number that a float32 of the file was written from: 1e-12
