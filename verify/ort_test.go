@@ -58,37 +58,50 @@ func TestFixturesInONNXRuntime(t *testing.T) {
 	if len(paths) < 20 {
 		t.Fatalf("only %d fixtures", len(paths))
 	}
-	worst := 0.0
+	jobs := []orttest.Job{}
 	for _, path := range paths {
 		if filepath.Base(path) == "quantised.onnx" {
 			continue
 		}
-		t.Run(filepath.Base(path), func(t *testing.T) {
-			f, err := onnx.Open(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer f.Close()
-			m, err := onnx.Recognise(f)
-			if err != nil {
-				t.Fatal(err)
-			}
-			v := &verification{opt: Options{Model: f, Match: m, Seed: 5}}
-			if err := v.prepare(); err != nil {
-				t.Fatal(err)
-			}
-			batches, _, err := v.batches()
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, r := range orttest.Check(t, path, 2e-5, 1e-5, ortCases(t, f, m, batches)) {
-				for _, o := range r.Outputs {
-					worst = max(worst, o.MaxAbs)
-				}
-			}
+		f, err := onnx.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		m, err := onnx.Recognise(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := &verification{opt: Options{Model: f, Match: m, Seed: 5}}
+		if err := v.prepare(); err != nil {
+			t.Fatal(err)
+		}
+		batches, _, err := v.batches()
+		if err != nil {
+			t.Fatal(err)
+		}
+		jobs = append(jobs, orttest.Job{Model: path, Atol: 2e-5, Rtol: 1e-5, Cases: ortCases(t, f, m, batches)})
+	}
+	results, err := orttest.Run(orttest.Require(t), t.TempDir(), jobs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, j := range jobs {
+		t.Run(filepath.Base(j.Model), func(t *testing.T) {
+			orttest.Report(t, j.Model, results[i])
+			t.Logf("largest difference %.2g", worst(results[i]))
 		})
 	}
-	t.Logf("largest difference %.2g", worst)
+}
+
+func worst(results []orttest.Result) float64 {
+	d := 0.0
+	for _, r := range results {
+		for _, o := range r.Outputs {
+			d = max(d, o.MaxAbs)
+		}
+	}
+	return d
 }
 
 // TestCheckFindsADifference: the check itself can say no.
@@ -106,10 +119,11 @@ func TestCheckFindsADifference(t *testing.T) {
 		out.F[0] += 1e-3
 		cases[0].Outputs[name] = out
 	}
-	results, err := orttest.Run(dir, path, filepath.Join(t.TempDir(), "cases.json"), 1e-4, 1e-4, cases)
+	all, err := orttest.Run(dir, t.TempDir(), []orttest.Job{{Model: path, Atol: 1e-4, Rtol: 1e-4, Cases: cases}})
 	if err != nil {
 		t.Fatal(err)
 	}
+	results := all[0]
 	for name, out := range results[0].Outputs {
 		if results[0].OK || out.Bad != 1 {
 			t.Errorf("%s: %s", name, fmt.Sprintf("%+v", out))
@@ -141,11 +155,6 @@ func TestMiniLMInONNXRuntime(t *testing.T) {
 	}
 	d := domain{vocab: m.Config.Vocab, types: m.Config.TypeVocab, avoid: -1, masked: true}
 	batches := []Inputs{d.random(1, Shape{1, 1}), d.random(1, Shape{3, 17}), d.random(1, Shape{1, 128})}
-	worst := 0.0
-	for _, r := range orttest.Check(t, path, 2e-5, 1e-5, ortCases(t, f, m, batches)) {
-		for _, o := range r.Outputs {
-			worst = max(worst, o.MaxAbs)
-		}
-	}
-	t.Logf("largest difference %.2g", worst)
+	results := orttest.Check(t, path, 2e-5, 1e-5, ortCases(t, f, m, batches))
+	t.Logf("largest difference %.2g", worst(results))
 }

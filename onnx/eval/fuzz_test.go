@@ -31,7 +31,7 @@ func TestRandomNodes(t *testing.T) {
 		}
 		return 1
 	})
-	trials := 3000
+	trials := 1500
 	if testing.Short() {
 		trials = 300
 	}

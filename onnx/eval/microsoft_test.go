@@ -104,20 +104,26 @@ func (f fused) build(t *testing.T) (string, *eval.Graph, map[string]*eval.Tensor
 // TestFusedInONNXRuntime holds the operators of ONNX Runtime's own domain, and a few
 // others, against ONNX Runtime.
 func TestFusedInONNXRuntime(t *testing.T) {
-	orttest.Require(t)
+	dir := orttest.Require(t)
+	jobs := []orttest.Job{}
 	for _, f := range fusedCases() {
-		t.Run(f.name, func(t *testing.T) {
-			path, g, feed := f.build(t)
-			got, err := g.Run(feed)
-			if err != nil {
-				t.Fatal(err)
-			}
-			want := map[string]orttest.Expected{}
-			for name, y := range got {
-				want[name] = orttest.Expected{Tensor: y}
-			}
-			orttest.Check(t, path, 1e-5, 1e-5, []orttest.Case{{Name: f.name, Inputs: feed, Outputs: want}})
-		})
+		path, g, feed := f.build(t)
+		got, err := g.Run(feed)
+		if err != nil {
+			t.Fatalf("%s: %v", f.name, err)
+		}
+		want := map[string]orttest.Expected{}
+		for name, y := range got {
+			want[name] = orttest.Expected{Tensor: y}
+		}
+		jobs = append(jobs, orttest.Job{Model: path, Atol: 1e-5, Rtol: 1e-5, Cases: []orttest.Case{{Name: f.name, Inputs: feed, Outputs: want}}})
+	}
+	results, err := orttest.Run(dir, t.TempDir(), jobs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, j := range jobs {
+		orttest.Report(t, j.Model, results[i])
 	}
 }
 

@@ -1,7 +1,7 @@
 // Runs an ONNX model on given inputs in ONNX Runtime (CPU) and compares its outputs
 // with expected ones:
 //
-//   node check.mjs MODEL.onnx CASES.json
+//   node check.mjs MODEL.onnx CASES.json [MODEL.onnx CASES.json ...]
 //
 // CASES.json: {"atol": 1e-4, "rtol": 1e-4, "cases": [{
 //   "name": "...",
@@ -12,7 +12,7 @@
 // of the output, seen as rows of its last axis, are compared (the others belong to
 // padding), and data holds only them. An element agrees when |got - want| <= atol + rtol |want|.
 //
-// Prints one JSON line per case. Exit code: 0 all agree, 1 some do not, 70 on trouble.
+// Prints one JSON line per case, in order. Exit code: 0 all agree, 1 some do not, 70 on trouble.
 import { readFileSync } from 'node:fs';
 import ort from 'onnxruntime-node';
 
@@ -66,9 +66,9 @@ function compare(got, want, atol, rtol) {
   return result;
 }
 
-async function main([model, file]) {
-  if (!model || !file) throw new Error('usage: node check.mjs MODEL.onnx CASES.json');
+async function check(model, file) {
   const { cases, atol, rtol } = JSON.parse(readFileSync(file, 'utf8'));
+  if (cases.length === 0) throw new Error(`${file}: no cases`);
   // logSeverityLevel 3: errors only; ONNX Runtime warns about unused initializers.
   const session = await ort.InferenceSession.create(model, { logSeverityLevel: 3, intraOpNumThreads: 2 });
   let agree = true;
@@ -76,14 +76,19 @@ async function main([model, file]) {
     const feeds = Object.fromEntries(Object.entries(c.inputs).map(([name, t]) => [name, tensor(t)]));
     const got = await session.run(feeds, Object.keys(c.outputs));
     const outputs = {};
-    for (const [name, want] of Object.entries(c.outputs)) {
-      outputs[name] = compare(got[name], want, atol, rtol);
-      if (outputs[name].bad > 0) agree = false;
-    }
+    for (const [name, want] of Object.entries(c.outputs)) outputs[name] = compare(got[name], want, atol, rtol);
     const ok = Object.values(outputs).every((o) => o.bad === 0);
+    agree &&= ok;
     console.log(JSON.stringify({ case: c.name, ok, outputs }));
   }
-  if (cases.length === 0) throw new Error('no cases');
+  await session.release();
+  return agree;
+}
+
+async function main(args) {
+  if (args.length === 0 || args.length % 2) throw new Error('usage: node check.mjs MODEL.onnx CASES.json ...');
+  let agree = true;
+  for (let i = 0; i < args.length; i += 2) agree = (await check(args[i], args[i + 1])) && agree;
   return agree ? 0 : 1;
 }
 

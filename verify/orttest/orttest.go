@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	"sift/onnx"
 	"sift/onnx/eval"
 )
 
@@ -87,10 +86,17 @@ func locate() (string, error) {
 // output that differs by more than atol + rtol times its expected value.
 func Check(t testing.TB, path string, atol, rtol float64, cases []Case) []Result {
 	t.Helper()
-	results, err := Run(Require(t), path, filepath.Join(t.TempDir(), "cases.json"), atol, rtol, cases)
+	results, err := Run(Require(t), t.TempDir(), []Job{{path, atol, rtol, cases}})
 	if err != nil {
 		t.Fatal(err)
 	}
+	Report(t, path, results[0])
+	return results[0]
+}
+
+// Report fails the test for each output that differs.
+func Report(t testing.TB, path string, results []Result) {
+	t.Helper()
 	for _, r := range results {
 		for name, o := range r.Outputs {
 			if o.Bad > 0 {
@@ -99,7 +105,13 @@ func Check(t testing.TB, path string, atol, rtol float64, cases []Case) []Result
 			}
 		}
 	}
-	return results
+}
+
+// Job is a model with its cases and tolerances.
+type Job struct {
+	Model      string
+	Atol, Rtol float64
+	Cases      []Case
 }
 
 // jsonTensor is a tensor as check.mjs reads it.
@@ -116,30 +128,22 @@ type jsonCase struct {
 	Outputs map[string]jsonTensor `json:"outputs"`
 }
 
-// Run runs the check in dir with its cases written to file. A difference is no error.
-func Run(dir, model, file string, atol, rtol float64, cases []Case) ([]Result, error) {
-	list := []jsonCase{}
-	for _, c := range cases {
-		j := jsonCase{c.Name, map[string]jsonTensor{}, map[string]jsonTensor{}}
-		for name, in := range c.Inputs {
-			j.Inputs[name] = jsonTensor{Type: typeName(in.DType), Dims: in.Dims, Data: values(in, nil)}
+// Run runs the check in dir on several models in one process, with files in temp, and
+// returns the results of each job's cases. A difference is no error.
+func Run(dir, temp string, jobs []Job) ([][]Result, error) {
+	args := []string{"check.mjs"}
+	for i, j := range jobs {
+		model, err := filepath.Abs(j.Model)
+		if err != nil {
+			return nil, err
 		}
-		for name, out := range c.Outputs {
-			j.Outputs[name] = jsonTensor{Dims: out.Dims, Data: values(out.Tensor, out.Rows), Rows: out.Rows}
+		file := filepath.Join(temp, fmt.Sprintf("cases-%d.json", i))
+		if err := j.write(file); err != nil {
+			return nil, err
 		}
-		list = append(list, j)
+		args = append(args, model, file)
 	}
-	data, err := json.Marshal(map[string]any{"atol": atol, "rtol": rtol, "cases": list})
-	if err != nil {
-		return nil, err
-	}
-	if err := os.WriteFile(file, data, 0o600); err != nil {
-		return nil, err
-	}
-	if model, err = filepath.Abs(model); err != nil {
-		return nil, err
-	}
-	cmd := exec.Command("node", "check.mjs", model, file)
+	cmd := exec.Command("node", args...)
 	cmd.Dir = dir
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -147,21 +151,41 @@ func Run(dir, model, file string, atol, rtol float64, cases []Case) ([]Result, e
 	if exit := (*exec.ExitError)(nil); err != nil && !(errors.As(err, &exit) && exit.ExitCode() == 1) {
 		return nil, fmt.Errorf("node check.mjs: %v: %s", err, stderr.String())
 	}
-	results := []Result{}
-	for d := json.NewDecoder(bytes.NewReader(out)); d.More(); {
-		var r Result
-		if err := d.Decode(&r); err != nil {
-			return nil, fmt.Errorf("node check.mjs: %v: %s", err, out)
+	d := json.NewDecoder(bytes.NewReader(out))
+	all := [][]Result{}
+	for _, j := range jobs {
+		list := []Result{}
+		for range j.Cases {
+			var r Result
+			if err := d.Decode(&r); err != nil {
+				return nil, fmt.Errorf("node check.mjs: %v in %s", err, out)
+			}
+			list = append(list, r)
 		}
-		results = append(results, r)
+		all = append(all, list)
 	}
-	if len(results) != len(cases) {
-		return nil, fmt.Errorf("node check.mjs: %d results for %d cases", len(results), len(cases))
-	}
-	return results, nil
+	return all, nil
 }
 
-func typeName(d onnx.DataType) string { return d.String() }
+// write writes the cases as check.mjs reads them.
+func (j Job) write(file string) error {
+	list := []jsonCase{}
+	for _, c := range j.Cases {
+		x := jsonCase{c.Name, map[string]jsonTensor{}, map[string]jsonTensor{}}
+		for name, in := range c.Inputs {
+			x.Inputs[name] = jsonTensor{Type: in.DType.String(), Dims: in.Dims, Data: values(in, nil)}
+		}
+		for name, out := range c.Outputs {
+			x.Outputs[name] = jsonTensor{Dims: out.Dims, Data: values(out.Tensor, out.Rows), Rows: out.Rows}
+		}
+		list = append(list, x)
+	}
+	data, err := json.Marshal(map[string]any{"atol": j.Atol, "rtol": j.Rtol, "cases": list})
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, data, 0o600)
+}
 
 // values lists the elements, of the given rows or all; JSON has no NaN and infinity.
 func values(t *eval.Tensor, rows []int) []any {
