@@ -18,6 +18,9 @@ func (m *matcher) attentionAt(value, x string) (a attention, err error) {
 	// The heads are merged by Transpose(0,2,1,3) and Reshape.
 	v := m.skip(value)
 	n := m.writer(v)
+	if n != nil && n.Domain == microsoft && n.OpType == "Attention" {
+		return m.fusedAttention(n, x)
+	}
 	reshapes := 0
 	for is(n, "Reshape") && reshapes < 3 {
 		reshapes++

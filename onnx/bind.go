@@ -100,13 +100,13 @@ type binder struct {
 	err error
 }
 
-func (b *binder) add(role string, c constant, stored bool, repeat int64, shape ...int) {
+func (b *binder) add(role string, c constant, stored bool, repeat int64, slice *Slice, shape ...int) {
 	if b.err == nil && !c.t.DType.IsFloat() {
 		b.err = fault.New(fault.Data, "initializer %s: a weight of %s is not supported", quote(c.name), c.t.DType)
 	}
 	b.r.Roles = append(b.r.Roles, Binding{
 		Role: role, Initializer: c.name, Shape: shape, Transposed: stored, DType: c.t.DType,
-		tensor: c.t, repeat: int(repeat), at: c.at, asRead: c.dims, asType: c.dtype, readTransposed: c.transposed,
+		tensor: c.t, repeat: int(repeat), at: c.at, asRead: c.dims, asType: c.dtype, readTransposed: c.transposed, Slice: slice,
 	})
 }
 
@@ -115,17 +115,17 @@ func (b *binder) table(role string, c constant, repeat int64) {
 	if repeat > 0 {
 		n /= int(repeat)
 	}
-	b.add(role, c, false, repeat, n, int(c.dims[len(c.dims)-1]))
+	b.add(role, c, false, repeat, nil, n, int(c.dims[len(c.dims)-1]))
 }
 
 func (b *binder) linear(weight, bias string, l *linear) {
-	b.add(weight, l.w, l.stored, 0, int(l.out), int(l.in))
-	b.add(bias, *l.b, false, 0, int(l.out))
+	b.add(weight, l.w, l.stored, 0, l.slice, int(l.out), int(l.in))
+	b.add(bias, *l.b, false, 0, l.slice, int(l.out))
 }
 
 func (b *binder) norm(gamma, beta string, n *norm) {
-	b.add(gamma, n.gamma, false, 0, int(n.width))
-	b.add(beta, n.beta, false, 0, int(n.width))
+	b.add(gamma, n.gamma, false, 0, nil, int(n.width))
+	b.add(beta, n.beta, false, 0, nil, int(n.width))
 }
 
 // decideTied finds out whether the masked-LM decoder is the word embedding: the same
@@ -292,14 +292,48 @@ func (b *Binding) fromFile(data []float32) []float32 {
 	if n := len(data) / max(b.repeat, 1); b.repeat > 1 {
 		data = data[:n:n]
 	}
+	if b.Slice != nil {
+		data = b.sliced(data)
+	}
 	if b.Transposed {
 		data = transpose(data, b.Shape[1], b.Shape[0])
 	}
 	return data
 }
 
-// toFile turns the parameter into the tensor's elements.
+// sliced returns a copy of the parameter's part of the tensor: columns, or elements.
+func (b *Binding) sliced(data []float32) []float32 {
+	s, total := b.Slice, int(b.tensor.Dims[len(b.tensor.Dims)-1])
+	out := make([]float32, 0, len(data)/total*s.Len)
+	for at := s.Start; at < len(data); at += total {
+		out = append(out, data[at:at+s.Len]...)
+	}
+	return out
+}
+
+// fill writes the parameter into its part of the tensor's elements.
+func (b *Binding) fill(content, data []float32) {
+	if b.Slice == nil {
+		copy(content, b.toFile(data))
+		return
+	}
+	if b.Transposed {
+		data = transpose(data, b.Shape[0], b.Shape[1])
+	}
+	s, total := b.Slice, int(b.tensor.Dims[len(b.tensor.Dims)-1])
+	for at := s.Start; at < len(content); at += total {
+		copy(content[at:at+s.Len], data[:s.Len])
+		data = data[s.Len:]
+	}
+}
+
+// toFile turns the parameter into the tensor's elements, zeros where the tensor holds others.
 func (b *Binding) toFile(data []float32) []float32 {
+	if b.Slice != nil {
+		out := make([]float32, b.tensor.Len)
+		b.fill(out, data)
+		return out
+	}
 	if b.Transposed {
 		return transpose(data, b.Shape[0], b.Shape[1])
 	}
@@ -315,7 +349,8 @@ func (b *Binding) toFile(data []float32) []float32 {
 
 // InFileLayout turns a parameter, or its gradient, from [out,in] into the layout of the
 // initializer that holds it; dims are the initializer's. Several parameters may share one
-// initializer: their gradients add up. out may be data itself.
+// initializer: their gradients add up (packed ones are zero in the others' parts). out may
+// be data itself.
 func (m *Match) InFileLayout(role string, data []float32) (initializer string, dims []int64, out []float32, err error) {
 	b, ok := m.Binding(role)
 	if !ok {

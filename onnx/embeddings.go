@@ -162,6 +162,9 @@ func (m *matcher) lookupAt(value string) (l lookup, ok bool) {
 // indexes.
 func (m *matcher) findEmbeddings() (e embeddings, err error) {
 	for _, x := range m.norms {
+		if x.embed != nil {
+			return m.fusedEmbeddings(x)
+		}
 		for _, term := range x.sum.terms {
 			if l, ok := m.lookupAt(term); ok && l.index.kind == indexInput {
 				return m.embeddingsAt(x)
@@ -271,13 +274,18 @@ func (m *matcher) assignTables(e *embeddings, x *norm, byInput []lookup, positio
 	}
 	if len(byInput) == 2 {
 		a, b := byInput[0], byInput[1]
-		if m.inputPosition(b.index.input) < m.inputPosition(a.index.input) {
+		if m.inputs[b.index.input] < m.inputs[a.index.input] {
 			a, b = b, a
 		}
 		byInput = []lookup{a}
 		e.position, e.positionIDs = b.table, b.index.input
 	}
 	e.word, e.ids = byInput[0].table, byInput[0].index.input
+	return m.sameWidth(e, x)
+}
+
+// sameWidth holds the tables and the LayerNorm against one another.
+func (m *matcher) sameWidth(e *embeddings, x *norm) error {
 	h := e.word.dims[1]
 	for _, c := range []*constant{&e.position, e.types} {
 		if c != nil && c.dims[len(c.dims)-1] != h {
@@ -288,15 +296,6 @@ func (m *matcher) assignTables(e *embeddings, x *norm, byInput []lookup, positio
 		return m.misfitNode(x.node, "embeddings: a LayerNorm of "+itoa(h)+" elements", itoa(x.width))
 	}
 	return nil
-}
-
-func (m *matcher) inputPosition(name string) int {
-	for i := range m.f.Inputs {
-		if m.f.Inputs[i].Name == name {
-			return i
-		}
-	}
-	return len(m.f.Inputs)
 }
 
 // tableAt recognises a table that is added as it stands: rows from offset of the whole

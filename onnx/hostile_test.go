@@ -201,10 +201,17 @@ func hostile() map[string]struct {
 		"no outputs":            {with(func(g *testGraph) { g.outs = nil }), "no outputs"},
 		"no operation":          {with(func(g *testGraph) { g.nodes = g.nodes.bytes(1, message(nil).text(2, "o")) }), "no operation"},
 		"nested 100000 deep":    {nested(100000), "nested deeper"},
-		"group":                 {append(defaultTiny().graph().bytes(), 3<<3|3, 3<<3|4), "wire type"},
-		"opset 3":               {func() []byte { x := defaultTiny(); x.opset = 3; return x.graph().bytes() }(), "version 3"},
-		"opset 9999":            {func() []byte { x := defaultTiny(); x.opset = 9999; return x.graph().bytes() }(), "version 9999"},
-		"unknown operation":     {func() []byte { x := defaultTiny(); x.softmax = "p = Foo(scores)"; return x.graph().bytes() }(), "found Foo"},
+		"65536 x 65536 edges": {with(func(g *testGraph) {
+			n := message(nil).text(4, "Foo")
+			for i := range 60000 {
+				n = n.text(1, "ids").text(2, "o"+itoa(int64(i)))
+			}
+			g.nodes = g.nodes.bytes(1, n)
+		}), "edges"},
+		"group":             {append(defaultTiny().graph().bytes(), 3<<3|3, 3<<3|4), "wire type"},
+		"opset 3":           {func() []byte { x := defaultTiny(); x.opset = 3; return x.graph().bytes() }(), "version 3"},
+		"opset 9999":        {func() []byte { x := defaultTiny(); x.opset = 9999; return x.graph().bytes() }(), "version 9999"},
+		"unknown operation": {func() []byte { x := defaultTiny(); x.softmax = "p = Foo(scores)"; return x.graph().bytes() }(), "found Foo"},
 		"unknown domain": {func() []byte {
 			x := defaultTiny()
 			x.softmax = "p = my.own:Softmax(scores) axis=-1"

@@ -392,3 +392,81 @@ func TestRolesAreBoundByPosition(t *testing.T) {
 		t.Errorf("%s %v %v %v", name, dims, out, err)
 	}
 }
+
+// fusedTiny is the tiny model as ONNX Runtime's transformer optimiser would write it, with
+// the same weights, query, key and value packed.
+func fusedTiny(t testing.TB) (*testGraph, bert.Weights) {
+	t.Helper()
+	f, err := Open(defaultTiny().graph().write(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	m, err := Recognise(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := load(t, m)
+	g := defaultTiny().graph()
+	g.nodes = nil
+	var packed, biases []float32
+	for i := range 4 { // rows of [in,3H]
+		for _, part := range []string{"query", "key", "value"} {
+			matrix := w["encoder.layer.0.attention."+part+".weight"]
+			for o := range 4 {
+				packed = append(packed, matrix[4*o+i])
+			}
+		}
+	}
+	for _, part := range []string{"query", "key", "value"} {
+		biases = append(biases, w["encoder.layer.0.attention."+part+".bias"]...)
+	}
+	g.inits = g.inits.bytes(5, tensorProto("wqkv", Float, []int64{4, 12}, encodeFloat32(packed, Float)))
+	g.floats("bqkv", biases...)
+	g.text(`ids32 = Cast(ids) to=6
+		types32 = Cast(type_ids) to=6
+		mask32 = Cast(mask) to=6
+		x, lengths = com.microsoft:EmbedLayerNormalization(ids32, types32, word, position, types, g0, b0) epsilon=1e-5f
+		c = com.microsoft:Attention(x, wqkv, bqkv, mask32) num_heads=2
+		o0 = MatMul(c, wo)
+		h = com.microsoft:SkipLayerNormalization(o0, x, g1, b1, bo) epsilon=1e-5f
+		i0 = MatMul(h, wi)
+		act = com.microsoft:BiasGelu(i0, bi)
+		f0 = MatMul(act, wf)
+		y = com.microsoft:SkipLayerNormalization(f0, h, g2, b2, bf) epsilon=1e-5f`)
+	return g, w
+}
+
+func TestFusedOperations(t *testing.T) {
+	g, want := fusedTiny(t)
+	f, err := Open(g.write(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	m, err := Recognise(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Inputs != (Inputs{IDs: "ids", Mask: "mask", Types: "type_ids"}) || m.Config.Heads != 2 || m.Config.MaskValue != -10000 || len(m.Unrecognised) > 0 {
+		t.Errorf("%+v %+v %v", m.Config, m.Inputs, m.Unrecognised)
+	}
+	w := load(t, m)
+	for role, v := range w {
+		if !sameBits(v, want[role]) {
+			t.Errorf("%s is %v, want %v", role, v, want[role])
+		}
+	}
+	train(w, 6)
+	out := t.TempDir() + "/out.onnx"
+	changes, err := Store(m, w, out)
+	if err != nil || len(changes.Added) > 0 {
+		t.Fatal(changes, err)
+	}
+	onlyPayloadsDiffer(t, m, out, changes)
+	for role, v := range load(t, recogniseFile(t, out)) {
+		if !sameBits(v, w[role]) {
+			t.Errorf("%s is stored wrongly", role)
+		}
+	}
+}

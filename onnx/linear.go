@@ -41,7 +41,8 @@ type linear struct {
 	stored  bool // W as stored in the file is [in,out]
 	b       *constant
 	out, in int64
-	node    *Node // the MatMul or Gemm
+	node    *Node  // the MatMul or Gemm
+	slice   *Slice // of W and b, set if they hold other maps too
 }
 
 // linearAt recognises a value as linear in rows: Gemm with a constant matrix, MatMul with

@@ -68,11 +68,15 @@ func recognise(f *File) (*Match, error) {
 }
 
 func newMatcher(f *File, g *topology) *matcher {
-	return &matcher{
-		f: f, g: g,
+	m := &matcher{
+		f: f, g: g, inputs: map[string]int{},
 		ints: map[string][]dim{}, shapes: map[string][]dim{}, scalars: map[string]number{}, uniforms: map[string]number{},
 		normOf: map[string]*norm{}, indexes: map[string]index{}, masks: map[string]*maskValue{},
 	}
+	for i, v := range f.Inputs {
+		m.inputs[v.Name] = i
+	}
+	return m
 }
 
 // Operator sets of the default domain whose meaning of the operations here is known.

@@ -11,6 +11,7 @@ import (
 type matcher struct {
 	f        *File
 	g        *topology
+	inputs   map[string]int // graph inputs, by name
 	depth    int
 	ints     map[string][]dim
 	shapes   map[string][]dim
@@ -78,11 +79,10 @@ func (m *matcher) writer(value string) *Node {
 	return nil
 }
 
+// input returns the graph input called value, or nil.
 func (m *matcher) input(value string) *ValueInfo {
-	for i := range m.f.Inputs {
-		if m.f.Inputs[i].Name == value {
-			return &m.f.Inputs[i]
-		}
+	if i, ok := m.inputs[value]; ok {
+		return &m.f.Inputs[i]
 	}
 	return nil
 }

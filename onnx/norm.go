@@ -9,6 +9,7 @@ type norm struct {
 	eps         float64
 	out         string
 	width       int64
+	embed       *Node // set if the operation sums embeddings itself
 }
 
 // findNorms lists every LayerNorm of the graph, in order.
@@ -23,6 +24,8 @@ func (m *matcher) findNorms() {
 			x = m.decomposedNorm(n)
 		case n.Domain == microsoft && n.OpType == "SkipLayerNormalization":
 			x = m.skipNorm(n)
+		case n.Domain == microsoft && n.OpType == "EmbedLayerNormalization":
+			x = m.embedNorm(n)
 		}
 		if x == nil || x.eps <= 0 || !x.gamma.isVector() || !x.beta.isVector() || x.gamma.t.Len != x.beta.t.Len {
 			continue

@@ -161,6 +161,9 @@ func (s *storing) planTensor(t *TensorRef, bindings []*Binding, resized bool) er
 	if err != nil {
 		return err
 	}
+	if bindings[0].Slice != nil {
+		return s.planPacked(t, old, bindings)
+	}
 	var content []float32 // what the tensor will hold, nil while nobody has said
 	for _, b := range bindings {
 		data, ok := s.data(b)
@@ -188,12 +191,38 @@ func (s *storing) planTensor(t *TensorRef, bindings []*Binding, resized bool) er
 			s.move(b, data, nil)
 		}
 	}
-	if content != nil && !sameBits(content, old) {
-		s.patches[t] = content
-		s.changes.Patched = append(s.changes.Patched, nameOf(t, bindings))
-		return s.patchEdits(t, content)
+	if content != nil {
+		return s.patch(t, old, content, bindings)
 	}
 	return nil
+}
+
+// planPacked is planTensor for a tensor that holds several parameters side by side.
+func (s *storing) planPacked(t *TensorRef, old []float32, bindings []*Binding) error {
+	content := append([]float32(nil), old...)
+	first := map[Slice][]float32{}
+	for _, b := range bindings {
+		data, ok := s.data(b)
+		if !ok {
+			continue
+		}
+		if b.Slice == nil || first[*b.Slice] != nil && !sameBits(first[*b.Slice], data) {
+			return fault.New(fault.Data, "initializer %s: layers that share packed attention weights cannot be written apart", quote(b.Initializer))
+		}
+		first[*b.Slice] = data
+		b.fill(content, data)
+	}
+	return s.patch(t, old, content, bindings)
+}
+
+// patch notes that a tensor's elements change, if they do.
+func (s *storing) patch(t *TensorRef, old, content []float32, bindings []*Binding) error {
+	if sameBits(content, old) {
+		return nil
+	}
+	s.patches[t] = content
+	s.changes.Patched = append(s.changes.Patched, nameOf(t, bindings))
+	return s.patchEdits(t, content)
 }
 
 func nameOf(t *TensorRef, bindings []*Binding) string {

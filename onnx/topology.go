@@ -79,6 +79,15 @@ func (f *File) topology() (t *topology, err error) {
 			t, err = nil, fault.New(fault.Data, "graph %s: onnx-go cannot decode it: %v", quote(f.GraphName), r)
 		}
 	}()
+	// onnx-go draws an edge from every output to every input of a node.
+	const mostEdges = 1 << 24
+	edges := 0
+	for i := range f.Nodes {
+		n := &f.Nodes[i]
+		if edges += len(n.Inputs) * len(n.Outputs); edges > mostEdges {
+			return nil, fault.New(fault.Data, "%s: %d inputs and %d outputs make more than %d edges in all", n, len(n.Inputs), len(n.Outputs), mostEdges)
+		}
+	}
 	model, values := f.skeleton()
 	b := &builder{values: values}
 	if err := onnxgo.NewModel(b).UnmarshalBinary(model); err != nil {

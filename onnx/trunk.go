@@ -193,12 +193,14 @@ func (a *attention) complete(m *matcher, h int64) error {
 	if a.heads == 0 || a.heads*a.size != h {
 		return m.misfitNode(a.node, "heads that divide "+itoa(h), itoa(a.heads)+" of "+itoa(a.size)+" elements")
 	}
-	want := 1 / math.Sqrt(float64(a.size))
+	want := inverseRoot(a.size)
 	if math.Abs(a.scale-want) > 2e-3*want { // float16 constants are this coarse
 		return m.misfitNode(a.node, "scores scaled by 1/sqrt("+itoa(a.size)+")", "another scale")
 	}
 	return nil
 }
+
+func inverseRoot(n int64) float64 { return 1 / math.Sqrt(float64(n)) }
 
 func (t *trunk) sameEps(n *norm) error {
 	want := t.embed.norm.eps
