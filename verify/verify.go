@@ -94,7 +94,6 @@ type verification struct {
 	graph2  *eval.Graph // of Other
 	outputs []*comparison
 	byName  map[string]*comparison
-	extra   []string // outputs of one side only
 }
 
 func (v *verification) prepare() (err error) {

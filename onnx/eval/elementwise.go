@@ -11,9 +11,11 @@ func unary(f func(float64) float64) operator {
 	return func(c *call) []*Tensor {
 		x := c.float(0)
 		y := c.newFloat(x.DType, x.Dims)
-		for i, v := range x.F {
-			y.F[i] = f(v)
-		}
+		spread(len(x.F), func(lo, hi int) {
+			for i := lo; i < hi; i++ {
+				y.F[i] = f(x.F[i])
+			}
+		})
 		return one(y)
 	}
 }

@@ -119,6 +119,21 @@ func parallel(ctx context.Context, n int, task func(i int, s *strip)) {
 	wg.Wait()
 }
 
+// spread cuts 0..n into one part for each processor, if there is enough to do, and
+// runs them at the same time.
+func spread(n int, part func(lo, hi int)) {
+	workers := min(runtime.GOMAXPROCS(0), n/4096)
+	if workers < 2 {
+		part(0, n)
+		return
+	}
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() { part(w*n/workers, (w+1)*n/workers) })
+	}
+	wg.Wait()
+}
+
 // product2D computes C += A B, cut into bands of rows. Every element of C is computed
 // the same way whatever the cut.
 func product2D(ctx context.Context, c []float64, a, b matrix, m, n, k int) {

@@ -57,7 +57,8 @@ func softmaxRow(row []float64, finish func(row []float64, top, sum float64)) {
 	finish(row, top, sum)
 }
 
-// alongAxis copies x and lets f change every line of it along an axis.
+// alongAxis copies x and lets f change every line of it along an axis, several at a
+// time.
 func (c *call) alongAxis(x *Tensor, axis int, f func(line []float64)) *Tensor {
 	y := c.newFloat(x.DType, x.Dims)
 	copy(y.F, x.F)
@@ -65,13 +66,17 @@ func (c *call) alongAxis(x *Tensor, axis int, f func(line []float64)) *Tensor {
 	if len(y.F) == 0 {
 		return y
 	}
+	if inner == 1 {
+		spread(len(y.F), func(lo, hi int) { // a line belongs to the part it begins in
+			for i := (lo + n - 1) / n * n; i < hi; i += n {
+				f(y.F[i : i+n])
+			}
+		})
+		return y
+	}
 	line := make([]float64, n)
 	for block := 0; block < len(y.F); block += n * inner {
 		for i := block; i < block+inner; i++ {
-			if inner == 1 {
-				f(y.F[i : i+n])
-				continue
-			}
 			gatherRow(line, y.F, i, inner)
 			f(line)
 			for k, v := range line {
