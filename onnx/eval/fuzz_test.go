@@ -52,7 +52,7 @@ func TestRandomNodes(t *testing.T) {
 				t.Errorf("%v: %s", err, describe(c))
 			}
 		}
-		if computed == 0 {
+		if computed == 0 && !testing.Short() {
 			t.Errorf("%s was never computed", name.op)
 		}
 	}
