@@ -4,7 +4,7 @@ import (
 	"slices"
 )
 
-// The shapes of issue-free practice: one sequence, an odd few and a full batch; one
+// What is tried by default: one sequence, an odd few and a full batch; one
 // token, an odd length, a common one and (added by plan) the longest possible.
 var (
 	defaultBatches = []int{1, 3, 8}
