@@ -279,7 +279,7 @@ func (m *Match) read(b *Binding) ([]float32, error) {
 	}
 	if !m.AllowNonFinite {
 		for i, v := range data {
-			if x := float64(v); math.IsNaN(x) || math.IsInf(x, 0) {
+			if math.Float32bits(v)&0x7f800000 == 0x7f800000 { // infinite or NaN
 				return nil, fault.New(fault.Data, "initializer %s: element %d of %s is %v", quote(b.Initializer), i, b.Role, v)
 			}
 		}

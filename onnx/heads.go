@@ -256,14 +256,16 @@ func (m *matcher) splitOf(value string) (of string, ok bool) {
 	return "", false
 }
 
-// nameHeads decides what the heads on the pooled output are. One of two outputs is the
-// next-sentence head if there is a masked-LM head too; by shape alone it could be a
-// classifier of two classes otherwise, so there the name of its weight may say it.
+// nameHeads decides what the heads on the pooled output are. A next-sentence head and a
+// classifier of two classes have the same shape, so here alone the name of the weight may
+// say which it is; where it says nothing, it is the next-sentence head if there is a
+// masked-LM head too, and a classifier otherwise.
 func (t *trunk) nameHeads() error {
 	for i := range t.onPooled {
 		l := &t.onPooled[i]
 		named := strings.Contains(l.w.name, "seq_relationship") || strings.Contains(l.b.name, "seq_relationship")
-		if l.out == 2 && (t.mlm != nil || named) && t.nsp == nil {
+		classifier := strings.Contains(l.w.name, "classifier") || strings.Contains(l.b.name, "classifier")
+		if l.out == 2 && (t.mlm != nil && !classifier || named) && t.nsp == nil {
 			t.nsp = l
 		} else if t.classifier == nil {
 			t.classifier = l

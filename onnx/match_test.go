@@ -41,7 +41,6 @@ type fixture struct {
 	Folding      bool
 	Dynamic      bool
 	Opset        int64
-	dir          string
 }
 
 const fixtureDir = "../testdata/onnx"

@@ -160,7 +160,7 @@ func (m *matcher) keepsRows(n *Node) bool {
 	}
 	last := target[len(target)-1]
 	from := m.shape(in(n, 0))
-	if from == nil || len(from) < 2 {
+	if len(from) < 2 {
 		return true
 	}
 	if len(from) > 3 {
