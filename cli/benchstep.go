@@ -59,6 +59,12 @@ of the sequences back-propagated; the share is of the multiply-add peak measured
 		if precision != "f32" {
 			return fault.New(fault.Usage, "--precision: %q: this build computes in f32", precision)
 		}
+		if !(keep > 0 && keep <= 1) {
+			return fault.New(fault.Usage, "--keep: %v: must be above 0 and at most 1", keep)
+		}
+		if !(dropout >= 0 && dropout < 1) {
+			return fault.New(fault.Usage, "--dropout: %v: must be at least 0 and below 1", dropout)
+		}
 		kinds := map[string]sifting.Score{"none": sifting.None, "loss": sifting.Loss, "entropy": sifting.Entropy, "random": sifting.Random}
 		kind, ok := kinds[score]
 		if !ok {

@@ -20,6 +20,7 @@ import (
 func exportCommand(t *terminal) *cobra.Command {
 	var out, checkpoint, certificate string
 	var force bool
+	var budget float64
 	cmd := &cobra.Command{
 		Use:     "export RUN --out M.onnx",
 		GroupID: groupModel,
@@ -36,10 +37,14 @@ gets its name only after it has been verified against the trained model.`,
 	f.StringVar(&checkpoint, "checkpoint", "", "best, last or a `file` (default best)")
 	f.StringVar(&certificate, "certificate", "", "`file` to write (default certificate.json beside --out)")
 	f.BoolVar(&force, "force", false, "replace --out if it exists")
+	f.Float64Var(&budget, "budget", runEndBudget, "most multiply-adds to spend on verifying; larger batches are left out")
 	addDeviceFlags(f)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if out == "" {
 			return fault.New(fault.Usage, "--out is needed; see sift export --help")
+		}
+		if !(budget > 0) {
+			return fault.New(fault.Usage, "--budget: %v: must be above 0", budget)
 		}
 		r, err := resolve(cmd.Flags(), config.Default())
 		if err != nil {
@@ -64,7 +69,7 @@ gets its name only after it has been verified against the trained model.`,
 		if certificate == "" {
 			certificate = filepath.Join(filepath.Dir(out), "certificate.json")
 		}
-		cert, changes, err := exportVerified(cmd, t, r.Device, c, out)
+		cert, changes, err := exportVerified(cmd, t, r.Device, c, out, budget)
 		if err != nil {
 			return err
 		}
@@ -91,7 +96,7 @@ gets its name only after it has been verified against the trained model.`,
 
 // exportVerified writes the model into a directory of its own beside out, verifies it
 // there, and moves it to its name.
-func exportVerified(cmd *cobra.Command, t *terminal, d config.Device, c *train.Classifier, out string) (*verify.Certificate, *onnx.Changes, error) {
+func exportVerified(cmd *cobra.Command, t *terminal, d config.Device, c *train.Classifier, out string, budget float64) (*verify.Certificate, *onnx.Changes, error) {
 	_, m, err := openModel(c.Import)
 	if err != nil {
 		return nil, nil, err
@@ -114,7 +119,7 @@ func exportVerified(cmd *cobra.Command, t *terminal, d config.Device, c *train.C
 	if !t.quiet && !t.json {
 		t.note("verifying")
 	}
-	cert, err := checkAgainst(cmd.Context(), d, temporary, "the trained model", &c.Config, c.Weights, c.Tokenizer, verify.Options{Seed: 1})
+	cert, err := checkAgainst(cmd.Context(), d, temporary, ofRun(c), verify.Options{Seed: 1, Budget: budget})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -139,5 +144,5 @@ func checkAlone(cmd *cobra.Command, d config.Device, path, tokenizer string, opt
 			return nil, err
 		}
 	}
-	return checkAgainst(cmd.Context(), d, path, "the engine with the file's own weights", nil, nil, tok, opt)
+	return checkAgainst(cmd.Context(), d, path, trained{tokenizer: tok}, opt)
 }

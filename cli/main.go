@@ -48,13 +48,13 @@ func exitCode(err error) int {
 
 // Main runs one command line and returns the exit code of the process.
 //
-// The first SIGINT or SIGTERM asks the command to stop at the next safe point; a
+// The first SIGINT, SIGTERM or SIGHUP asks the command to stop at the next safe point; a
 // second one ends the process at once with code 75.
 func Main(args []string, stdout, stderr io.Writer) (code int) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(signals)
 	// A closed standard output is an error of the write, not a death by signal.
 	signal.Ignore(syscall.SIGPIPE)
@@ -64,9 +64,10 @@ func Main(args []string, stdout, stderr io.Writer) (code int) {
 		case <-ctx.Done():
 			return
 		}
-		fmt.Fprintln(stderr, "stopping after this update; interrupt again to stop at once")
+		fmt.Fprintln(stderr, "stopping as soon as it is safe; interrupt again to stop at once")
 		cancel()
 		<-signals
+		fmt.Fprintln(stderr, "error: stopped at once; a run continues from its last checkpoint with --resume")
 		os.Exit(75)
 	}()
 
@@ -83,15 +84,12 @@ func Main(args []string, stdout, stderr io.Writer) (code int) {
 	if err == nil {
 		return 0
 	}
-	if errors.Is(err, errPrinted) {
-		return exitCode(err)
+	if errors.Is(err, context.Canceled) && !fault.Known(err) {
+		err = fault.New(fault.Interrupted, "interrupted")
 	}
 	fmt.Fprintf(stderr, "error: %s\n", oneLine(err.Error()))
 	return exitCode(err)
 }
-
-// errPrinted marks an error whose text the command has already shown.
-var errPrinted = errors.New("already reported")
 
 // oneLine keeps a message on one line and free of control characters, whatever a file name holds.
 func oneLine(s string) string {

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"reflect"
@@ -95,7 +96,7 @@ back-propagation (SIFT), and exports an ONNX file with proof that it computes th
 		root.AddCommand(c)
 	}
 	err := root.ExecuteContext(ctx)
-	if err != nil && !fault.Known(err) {
+	if err != nil && !fault.Known(err) && !errors.Is(err, context.Canceled) {
 		// What cobra itself says: unknown command, wrong number of arguments.
 		err = fault.New(fault.Usage, "%s", strings.ReplaceAll(err.Error(), "\n", " "))
 	}

@@ -41,6 +41,9 @@ type Options struct {
 	MicroBatch                int // N, the sequences back-propagated; 0: the model's limit
 	Dropout, AttentionDropout float64
 
+	// Order identifies the stream that sample ids are positions of: a record of another
+	// order is not replayed. Empty: not checked.
+	Order  string
 	Record *Recorder // optional
 	Replay *Replay   // optional: whom to keep, from a record
 

@@ -15,7 +15,8 @@ import (
 
 // Selection is one line of selection.jsonl: a selecting micro-batch.
 type Selection struct {
-	Update    int        `json:"update"` // from 1, as for people and in metrics
+	Order     string     `json:"order,omitempty"` // Options.Order of the run that recorded
+	Update    int        `json:"update"`          // from 1, as for people and in metrics
 	Micro     int        `json:"micro"`
 	SampleIDs []uint64   `json:"sample_ids"`
 	Scores    []*float64 `json:"scores"` // null where not finite
@@ -32,8 +33,12 @@ type Recorder struct {
 func NewRecorder(w io.Writer) *Recorder { return &Recorder{w: w} }
 
 // write appends one line. It is written out by hand so that it reuses its memory.
-func (r *Recorder) write(update, micro int, ids []uint64, scores []float64, kept []int) error {
-	b := append(r.line[:0], `{"update":`...)
+func (r *Recorder) write(order string, update, micro int, ids []uint64, scores []float64, kept []int) error {
+	b := append(r.line[:0], '{')
+	if order != "" {
+		b = append(strconv.AppendQuote(append(b, `"order":`...), order), ',')
+	}
+	b = append(b, `"update":`...)
 	b = strconv.AppendInt(b, int64(update)+1, 10)
 	b = append(b, `,"micro":`...)
 	b = strconv.AppendInt(b, int64(micro), 10)
@@ -128,11 +133,20 @@ func (p *Replay) add(line []byte) string {
 	return ""
 }
 
+// Covers reports whether a micro-batch of an update, both from 0, is recorded.
+func (p *Replay) Covers(update, micro int) bool {
+	_, ok := p.lines[[2]int{update, micro}]
+	return ok
+}
+
 // kept appends to dst whom a micro-batch kept, if the record is about these sequences.
-func (p *Replay) kept(update, micro int, ids []uint64, dst []int) ([]int, error) {
+func (p *Replay) kept(order string, update, micro int, ids []uint64, dst []int) ([]int, error) {
 	s, ok := p.lines[[2]int{update, micro}]
 	if !ok {
 		return dst, fault.New(fault.Data, "%s: update %d, micro-batch %d: not recorded", p.name, update+1, micro)
+	}
+	if s.Order != order && s.Order != "" && order != "" {
+		return dst, fault.New(fault.Data, "%s: update %d: recorded with another seed or other training data", p.name, update+1)
 	}
 	if !slices.Equal(s.SampleIDs, ids) {
 		return dst, fault.New(fault.Data, "%s: update %d, micro-batch %d: recorded for other sequences than this run draws", p.name, update+1, micro)

@@ -186,12 +186,12 @@ func (s *Stepper) labelled(b *bert.Batch) error {
 func (s *Stepper) choose(b *bert.Batch, a StepArgs) error {
 	var err error
 	if s.opt.Replay != nil {
-		s.kept, err = s.opt.Replay.kept(a.Update, a.Micro, b.SampleID, s.kept)
+		s.kept, err = s.opt.Replay.kept(s.opt.Order, a.Update, a.Micro, b.SampleID, s.kept)
 	} else {
 		s.kept, err = s.largest(b.SampleID, s.opt.KeepOf(b.Seqs), a.Update)
 	}
 	if err == nil && s.opt.Record != nil {
-		err = s.opt.Record.write(a.Update, a.Micro, b.SampleID, s.scores, s.kept)
+		err = s.opt.Record.write(s.opt.Order, a.Update, a.Micro, b.SampleID, s.scores, s.kept)
 	}
 	return err
 }

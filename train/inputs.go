@@ -60,6 +60,7 @@ func readInputs(cfg config.Config) (*material, error) {
 		return nil, err
 	}
 	in.tokenizer, in.model = tok, graph.config
+	in.model.MaskValue = 0 // of the graph, which keeps its own; it may be -Inf, which JSON cannot hold
 	if err := checkVocabulary(tok, in.model, cfg.Model.Tokenizer, notice); err != nil {
 		return nil, err
 	}

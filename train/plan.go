@@ -125,3 +125,19 @@ func (c counting) newPlan(cfg config.Config, length func(int) int, longest int) 
 	}
 	return p, nil
 }
+
+// uncovered returns the first selecting micro-batch of the run that a record lacks.
+func (c counting) uncovered(r *sifting.Replay, updates int) (update, micro int, found bool) {
+	var draws []draw
+	at := 0
+	for u := 1; u <= updates; u++ {
+		draws = c.update(draws[:0], u, at)
+		for i, d := range draws {
+			if c.sift.Selects(u-1) && !r.Covers(u-1, i) {
+				return u, i, true
+			}
+			at += d.n
+		}
+	}
+	return 0, 0, false
+}

@@ -116,6 +116,7 @@ func (t *trainer) openLogs(at logSizes) error {
 // receives the selections.
 func (t *trainer) newStepper() error {
 	options := t.rule.sift
+	options.Order = fmt.Sprintf("seed %d of %.16s", t.cfg.Train.Seed, t.in.hashes.Train)
 	if t.selection != nil {
 		options.Record = sifting.NewRecorder(t.selection)
 	}
@@ -127,6 +128,10 @@ func (t *trainer) newStepper() error {
 		defer f.Close()
 		if options.Replay, err = sifting.ReadReplay(f, t.cfg.Sift.Replay); err != nil {
 			return err
+		}
+		if u, micro, ok := t.rule.uncovered(options.Replay, t.plan.updates); ok {
+			return fault.New(fault.Data, "%s: update %d, micro-batch %d: not recorded; this run has %d updates",
+				t.cfg.Sift.Replay, u, micro, t.plan.updates)
 		}
 	}
 	var err error
