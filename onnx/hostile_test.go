@@ -85,45 +85,54 @@ func TestTruncatedAtEveryByte(t *testing.T) {
 	}
 }
 
+// TestEveryBitFlipped flips each bit of a small file with one of everything, and every
+// seventh of a whole model.
 func TestEveryBitFlipped(t *testing.T) {
-	whole := defaultTiny().graph().bytes()
-	const shards = 4
-	step := 1
-	if testing.Short() {
-		step = 11
+	g := newGraph(13).input("ids", Int64, "b", "s").output("x", "b", "s", "2").weight("w", 3, 2).weight("p", 2, 2).floats("g", 1, 2)
+	g.ints("i", []int64{0, 1}, 1, 2)
+	g.inits = g.inits.bytes(5, tensorHeader("b", Float16, []int64{2}).bytes(5, []byte{1, 2})).
+		bytes(5, externalProto("e", Float, []int64{1}, "d", 4, 4))
+	g.text(`c = Cast(b) to=1
+		t = Gather(w, ids)
+		q = Gather(p, i) axis=0
+		z = Add(t, q)
+		x = LayerNormalization(z, g, c) axis=-1 epsilon=1e-5f
+		u = Unsqueeze(x) axes=1,2`)
+	t.Run("small", func(t *testing.T) { flipBits(t, g.bytes(), 1) })
+	t.Run("model", func(t *testing.T) { flipBits(t, defaultTiny().graph().bytes(), 7) })
+}
+
+func flipBits(t *testing.T, whole []byte, step int) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "m.onnx")
+	for name, b := range map[string][]byte{"m.onnx": whole, "d": make([]byte, 8)} {
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
-	for shard := range shards {
-		t.Run("", func(t *testing.T) {
-			t.Parallel()
-			path := filepath.Join(t.TempDir(), "m.onnx")
-			if err := os.WriteFile(path, whole, 0o644); err != nil {
-				t.Fatal(err)
-			}
-			file, err := os.OpenFile(path, os.O_WRONLY, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer file.Close()
-			tried, refused := 0, 0
-			for bit := shard * step; bit < 8*len(whole); bit += shards * step {
-				at := int64(bit / 8)
-				if _, err := file.WriteAt([]byte{whole[at] ^ 1<<(bit%8)}, at); err != nil {
-					t.Fatal(err)
-				}
-				err := try(path)
-				oneLine(t, path, err)
-				tried++
-				if err != nil {
-					refused++
-				}
-				if _, err := file.WriteAt(whole[at:at+1], at); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if refused < tried/4 {
-				t.Errorf("only %d of %d flips were noticed", refused, tried)
-			}
-		})
+	file, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	tried, refused := 0, 0
+	for bit := 0; bit < 8*len(whole); bit += step {
+		at := int64(bit / 8)
+		if _, err := file.WriteAt([]byte{whole[at] ^ 1<<(bit%8)}, at); err != nil {
+			t.Fatal(err)
+		}
+		err := try(path)
+		oneLine(t, path, err)
+		tried++
+		if err != nil {
+			refused++
+		}
+		if _, err := file.WriteAt(whole[at:at+1], at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if tried < 3000 || refused < tried/4 {
+		t.Errorf("only %d of %d flips were noticed", refused, tried)
 	}
 }
 
