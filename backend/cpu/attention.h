@@ -8,9 +8,9 @@
  * exponential. The backward pass computes the scores again and needs only lse.
  * The products are made of the same tiles as Gemm's. */
 
-/* Rows of queries per step of the backward pass: enough for its products over rows
+/* The most rows of queries per step of the backward pass: enough for its products over rows
  * (dK, dV) to amortise reading and writing their result. */
-#define ATT_ROWS (4 * MR)
+#define ATT_ROWS (144 / MR * MR)
 
 /* One head of one sequence, and the thread's workspace for it. */
 struct head {
@@ -97,16 +97,46 @@ static void cols_pack(float *dst, const float *src, long stride, long n, long d)
 		pack_cols(dst + c * n, NR, src + c, stride, minl(NR, d - c), n);
 }
 
-/* scores: MR rows of out [MR][ld] = a^T (panel [d][MR]) times the keys' panels. */
-static void scores(const struct head *x, float *out, const float *a, const float *keys) {
+/* scores: R rows of out [R][ld] = a^T (panel [d][MR]) times the keys' panels. */
+INL void scores_rows(int R, const struct head *x, float *out, const float *a, const float *keys) {
 	for (long j = 0; j < x->n; j += NR) {
 		vf acc[MR][NV];
-		tile(acc, x->d, a, 1, MR, keys + j * x->d, NULL);
-#pragma GCC unroll 16
-		for (int i = 0; i < MR; i++) {
-			vstore(out + i * x->ld + j, acc[i][0]);
-			vstore(out + i * x->ld + j + VL, acc[i][1]);
-		}
+		tile(R, acc, x->d, a, 1, MR, keys + j * x->d, NULL);
+		tile_store(R, acc, out + j, x->ld, R, NR, 0);
+	}
+}
+
+COLD void scores(const struct head *x, long rows, float *out, const float *a, const float *keys) {
+	BY_HEIGHT(rows, scores_rows, x, out, a, keys);
+}
+
+/* values: dst [rows][d] = the scores a [rows][ld] times panels [n][NR] of columns. */
+INL void values_rows(int R, const struct head *x, long rows, float *dst, long stride, const float *a, const float *b) {
+	for (long c = 0; c < x->d; c += NR) {
+		vf acc[MR][NV];
+		tile(R, acc, x->n, a, x->ld, 1, b + c * x->n, NULL);
+		tile_store(R, acc, dst + c, stride, rows, x->d - c, 0);
+	}
+}
+
+COLD void values(const struct head *x, long rows, float *dst, long stride, const float *a, const float *b) {
+	BY_HEIGHT(rows, values_rows, x, rows, dst, stride, a, b);
+}
+
+/* head_pack packs the keys' panels [d][NR] and columns [n][NR], whichever are wanted, with zeros
+ * for the keys that are masked: what lies there must leave no trace, even NaN. */
+static void head_pack(struct head *x, const float *src, float *keys, float *cols, long valid) {
+	if (keys)
+		keys_pack(keys, src, x->stride, x->n, x->d);
+	if (cols)
+		cols_pack(cols, src, x->stride, x->n, x->d);
+	for (long j = 0; j < x->n && valid < x->n; j++) {
+		if (x->mask[j] == 0)
+			continue;
+		for (long c = 0; keys && c < x->d; c++)
+			keys[j / NR * NR * x->d + c * NR + j % NR] = 0;
+		for (long c = 0; cols && c < x->d; c += NR)
+			memset(cols + c * x->n + j * NR, 0, NR * sizeof(float));
 	}
 }
 
@@ -148,20 +178,21 @@ static void attention_run(struct team *t, int tid, const void *args) {
 		}
 		float *out = o->out.p + x.row * o->out.stride + x.head * x.d;
 		float *lse = o->lse.p + x.row * o->lse.stride + x.head;
-		if (head_mask(&x) == 0) {
+		long valid = head_mask(&x);
+		if (valid == 0) {
 			for (long i = 0; i < x.n; i++) {
 				memset(out + i * o->out.stride, 0, x.d * sizeof(float));
 				lse[i * o->lse.stride] = 0;
 			}
 			continue;
 		}
-		keys_pack(x.kt, x.k, x.stride, x.n, x.d);
-		cols_pack(x.vc, x.v, x.stride, x.n, x.d);
+		head_pack(&x, x.k, x.kt, NULL, valid);
+		head_pack(&x, x.v, NULL, x.vc, valid);
 		for (long i = 0; i < x.n; i += MR) {
 			long rows = minl(MR, x.n - i);
 			float norm[MR];
 			pack_rows(x.qa, MR, x.q + i * x.stride, x.stride, rows, x.d, o->scale);
-			scores(&x, x.p, x.qa, x.kt);
+			scores(&x, rows, x.p, x.qa, x.kt);
 			for (long r = 0; r < rows; r++) {
 				float top;
 				head_keep(&x, i + r);
@@ -169,15 +200,12 @@ static void attention_run(struct team *t, int tid, const void *args) {
 				lse[(i + r) * o->lse.stride] = top + logf(sum);
 				norm[r] = o->drop.scale / sum;
 			}
-			for (long c = 0; c < x.d; c += NR) {
-				vf acc[MR][NV];
-				float buf[MR * NR] __attribute__((aligned(64)));
-				tile(acc, x.n, x.p, x.ld, 1, x.vc + c * x.n, NULL);
-				tile_store(acc, buf, NR, MR, NR, 1, 0);
-				for (long r = 0; r < rows; r++)
-					FOR_COLS(j, w, minl(NR, x.d - c))
-						vstorec(out + (i + r) * o->out.stride + c + j, vload(buf + r * NR + j) * vset1(norm[r]), w);
-			}
+			values(&x, rows, out + i * o->out.stride, o->out.stride, x.p, x.vc);
+			for (long r = 0; r < rows; r++)
+				FOR_COLS(j, w, x.d) {
+					float *y = out + (i + r) * o->out.stride + j;
+					vstorec(y, vloadc(y, w) * vset1(norm[r]), w);
+				}
 		}
 	}
 }
@@ -200,14 +228,18 @@ static void scores_backward(struct head *x, float *p, float *ds, float lse, floa
 	}
 }
 
-/* rows_product: dst [n,d] = or += A^T B, A [rows][ld] scores, B panels [rows][NR] of columns. */
-static void rows_product(const struct head *x, float *dst, long stride, const float *a, const float *b, long rows, int add) {
-	for (long c = 0; c < x->d; c += NR)
-		for (long j = 0; j < x->n; j += MR) {
-			vf acc[MR][NV];
-			tile(acc, rows, a + j, 1, x->ld, b + c * rows, NULL);
-			tile_store(acc, dst + j * stride + c, stride, x->n - j, x->d - c, 1, add);
-		}
+/* rows_product: dst [n][d] = or += A^T B, A [rows][ld] scores, B panels [rows][NR] of columns. */
+INL void rows_tile(int R, const struct head *x, float *dst, long stride, const float *a, const float *b, long rows, long left, int add) {
+	for (long c = 0; c < x->d; c += NR) {
+		vf acc[MR][NV];
+		tile(R, acc, rows, a, 1, x->ld, b + c * rows, NULL);
+		tile_store(R, acc, dst + c, stride, left, x->d - c, add);
+	}
+}
+
+COLD void rows_product(const struct head *x, float *dst, long stride, const float *a, const float *b, long rows, int add) {
+	for (long j = 0; j < x->n; j += MR)
+		BY_HEIGHT(x->n - j, rows_tile, x, dst + j * stride, stride, a + j, b, rows, x->n - j, add);
 }
 
 static void attention_backward_run(struct team *t, int tid, const void *args) {
@@ -220,7 +252,8 @@ static void attention_backward_run(struct team *t, int tid, const void *args) {
 		}
 		long h = o->qkv.cols / 3, st = o->dqkv.stride;
 		float *dq = o->dqkv.p + x.row * st + x.head * x.d, *dk = dq + h, *dv = dk + h;
-		if (head_mask(&x) == 0) {
+		long valid = head_mask(&x);
+		if (valid == 0) {
 			for (long i = 0; i < x.n; i++)
 				for (long part = 0; part < 3; part++)
 					memset(dq + i * st + part * h, 0, x.d * sizeof(float));
@@ -230,11 +263,11 @@ static void attention_backward_run(struct team *t, int tid, const void *args) {
 		const float *out = o->out.p + x.row * o->out.stride + x.head * x.d;
 		const float *lse = o->lse.p + x.row * o->lse.stride + x.head;
 		float *delta = o->delta.p + x.row * o->delta.stride + x.head;
-		keys_pack(x.kt, x.k, x.stride, x.n, x.d);
-		keys_pack(x.vt, x.v, x.stride, x.n, x.d);
-		cols_pack(x.kc, x.k, x.stride, x.n, x.d);
-		for (long b = 0; b < x.n; b += ATT_ROWS) {
-			long block = minl(ATT_ROWS, x.n - b);
+		head_pack(&x, x.k, x.kt, x.kc, valid);
+		head_pack(&x, x.v, x.vt, NULL, valid);
+		long step = x.n > 0 ? roundup(ceildiv(x.n, ceildiv(x.n, ATT_ROWS)), MR) : 1; /* blocks as even as can be */
+		for (long b = 0; b < x.n; b += step) {
+			long block = minl(step, x.n - b);
 			cols_pack(x.qc, x.q + b * x.stride, x.stride, block, x.d);
 			cols_pack(x.dc, dout + b * o->dout.stride, o->dout.stride, block, x.d);
 			for (long i = 0; i < block; i += MR) {
@@ -242,8 +275,8 @@ static void attention_backward_run(struct team *t, int tid, const void *args) {
 				float *p = x.p + i * x.ld, *ds = x.ds + i * x.ld;
 				pack_rows(x.qa, MR, x.q + (b + i) * x.stride, x.stride, rows, x.d, o->scale);
 				pack_rows(x.da, MR, dout + (b + i) * o->dout.stride, o->dout.stride, rows, x.d, 1);
-				scores(&x, p, x.qa, x.kt);
-				scores(&x, ds, x.da, x.vt);
+				scores(&x, rows, p, x.qa, x.kt);
+				scores(&x, rows, ds, x.da, x.vt);
 				for (long r = 0; r < rows; r++) {
 					long row = b + i + r;
 					vf dot = vzero();
@@ -254,11 +287,7 @@ static void attention_backward_run(struct team *t, int tid, const void *args) {
 					head_keep(&x, row);
 					scores_backward(&x, p + r * x.ld, ds + r * x.ld, lse[row * o->lse.stride], sum);
 				}
-				for (long c = 0; c < x.d; c += NR) {
-					vf acc[MR][NV];
-					tile(acc, x.n, ds, x.ld, 1, x.kc + c * x.n, NULL);
-					tile_store(acc, dq + (b + i) * st + c, st, rows, x.d - c, 1, 0);
-				}
+				values(&x, rows, dq + (b + i) * st, st, ds, x.kc);
 			}
 			rows_product(&x, dv, st, x.p, x.dc, block, b > 0);
 			rows_product(&x, dk, st, x.ds, x.qc, block, b > 0);

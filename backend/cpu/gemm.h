@@ -59,31 +59,32 @@ INL void gemm_finish(const struct op_gemm *g, vf v, long i, long j, long w, int 
 	vstorec(c, v, w);
 }
 
-static void gemm_tile(const struct op_gemm *g, const float *a, const float *b, long kc, long i0, long j0, int first, int last, struct ahead *x) {
+/* gemm_rows computes the tile of R rows at row i0, column j0. */
+INL void gemm_rows(int R, const struct op_gemm *g, const float *a, const float *b, long kc, long i0, long j0, int first, int last, struct ahead *x) {
 	vf acc[MR][NV];
-	for (long i = i0; i < minl(g->m, i0 + MR); i++) { /* it arrives while the tile is computed */
-		__builtin_prefetch(g->c + i * g->ldc + j0, 1);
-		__builtin_prefetch(g->c + i * g->ldc + j0 + NR - 1, 1);
-	}
-	tile(acc, kc, a, 1, MR, b, x);
-	if (i0 + MR <= g->m && j0 + NR <= g->n && !(last && (g->act || g->pre))) {
+	tile(R, acc, kc, a, 1, MR, b, x);
+	if (i0 + R <= g->m && j0 + NR <= g->n && !(last && (g->act || g->pre))) {
 #pragma GCC unroll 16
-		for (int i = 0; i < MR; i++) {
+		for (int i = 0; i < R; i++) {
 			gemm_finish(g, acc[i][0], i0 + i, j0, VL, first, last);
 			gemm_finish(g, acc[i][1], i0 + i, j0 + VL, VL, first, last);
 		}
 		return;
 	}
 	float buf[MR * NR] __attribute__((aligned(64)));
-#pragma GCC unroll 16
-	for (int i = 0; i < MR; i++) {
-		vstore(buf + i * NR, acc[i][0]);
-		vstore(buf + i * NR + VL, acc[i][1]);
-	}
-	long rows = minl(MR, g->m - i0), cols = minl(NR, g->n - j0);
+	tile_store(R, acc, buf, NR, R, NR, 0);
+	long rows = minl(R, g->m - i0), cols = minl(NR, g->n - j0);
 	for (long i = 0; i < rows; i++)
 		FOR_COLS(j, w, cols)
 			gemm_finish(g, vload(buf + i * NR + j), i0 + i, j0 + j, w, first, last);
+}
+
+COLD void gemm_tile(const struct op_gemm *g, const float *a, const float *b, long kc, long i0, long j0, int first, int last, struct ahead *x) {
+	for (long i = i0; i < minl(g->m, i0 + MR); i++) { /* C arrives while the tile is computed */
+		__builtin_prefetch(g->c + i * g->ldc + j0, 1);
+		__builtin_prefetch(g->c + i * g->ldc + j0 + NR - 1, 1);
+	}
+	BY_HEIGHT(g->m - i0, gemm_rows, g, a, b, kc, i0, j0, first, last, x);
 }
 
 /* Panels packed together: their columns are neighbours in memory if the source is read by rows. */

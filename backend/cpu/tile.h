@@ -40,10 +40,11 @@ INL void ahead_step(struct ahead *x) {
 	}
 }
 
-/* acc = sum over k of a(i,k) b(k,j). a(i,k) lies at a[i*rs + k*cs]; b is a packed panel. */
-INL void tile(vf acc[MR][NV], long kc, const float *a, long rs, long cs, const float *b, struct ahead *x) {
+/* acc = sum over k of a(i,k) b(k,j) for the first R rows. a(i,k) lies at a[i*rs + k*cs]; b is a
+ * packed panel. R is a constant where it is called: MR, or less at the lower edge of a matrix. */
+INL void tile(int R, vf acc[MR][NV], long kc, const float *a, long rs, long cs, const float *b, struct ahead *x) {
 #pragma GCC unroll 16
-	for (int i = 0; i < MR; i++)
+	for (int i = 0; i < R; i++)
 		acc[i][0] = acc[i][1] = vzero();
 	for (long left = kc; left > 0; left -= SLICE) {
 		if (x)
@@ -52,7 +53,7 @@ INL void tile(vf acc[MR][NV], long kc, const float *a, long rs, long cs, const f
 		for (long k = x ? minl(left, SLICE) : kc; k > 0; k--) {
 			vf b0 = vload(b), b1 = vload(b + VL);
 #pragma GCC unroll 16
-			for (int i = 0; i < MR; i++) {
+			for (int i = 0; i < R; i++) {
 				vf y = vset1(a[i * rs]);
 				acc[i][0] = vfma(y, b0, acc[i][0]);
 				acc[i][1] = vfma(y, b1, acc[i][1]);
@@ -65,27 +66,44 @@ INL void tile(vf acc[MR][NV], long kc, const float *a, long rs, long cs, const f
 	}
 }
 
-/* tile_store: c = acc * alpha, or c += acc * alpha, for the first rows and cols of the tile. */
-INL void tile_store(vf acc[MR][NV], float *c, long ldc, long rows, long cols, float alpha, int add) {
-	vf s = vset1(alpha);
-	if (rows >= MR && cols >= NR) {
+/* BY_HEIGHT calls f(R, ...) with the smallest R of three that holds the rows left. */
+#define BY_HEIGHT(rows, f, ...)                                      \
+	do {                                                             \
+		if ((rows) > MR / 2)                                         \
+			f(MR, __VA_ARGS__);                                      \
+		else if ((rows) > (MR + 3) / 4)                              \
+			f(MR / 2, __VA_ARGS__);                                  \
+		else                                                         \
+			f((MR + 3) / 4, __VA_ARGS__);                            \
+	} while (0)
+
+/* tile_store: c = acc, or c += acc, for the first rows <= R and cols of the tile. */
+INL void tile_store(int R, vf acc[MR][NV], float *c, long ldc, long rows, long cols, int add) {
+	if (rows >= R && cols >= NR) {
 #pragma GCC unroll 16
-		for (int i = 0; i < MR; i++, c += ldc) {
-			vstore(c, vfma(acc[i][0], s, add ? vload(c) : vzero()));
-			vstore(c + VL, vfma(acc[i][1], s, add ? vload(c + VL) : vzero()));
+		for (int i = 0; i < R; i++, c += ldc) {
+			vf v = acc[i][0], w = acc[i][1];
+			if (add) {
+				v += vload(c);
+				w += vload(c + VL);
+			}
+			vstore(c, v);
+			vstore(c + VL, w);
 		}
 		return;
 	}
 	float buf[MR * NR] __attribute__((aligned(64)));
 #pragma GCC unroll 16
-	for (int i = 0; i < MR; i++) {
+	for (int i = 0; i < R; i++) {
 		vstore(buf + i * NR, acc[i][0]);
 		vstore(buf + i * NR + VL, acc[i][1]);
 	}
-	for (long i = 0; i < minl(rows, MR); i++, c += ldc)
+	for (long i = 0; i < minl(rows, R); i++, c += ldc)
 		FOR_COLS(j, w, minl(cols, NR)) {
 			vf v = vload(buf + i * NR + j);
-			vstorec(c + j, vfma(v, s, add ? vloadc(c + j, w) : vzero()), w);
+			if (add)
+				v += vloadc(c + j, w);
+			vstorec(c + j, v, w);
 		}
 }
 

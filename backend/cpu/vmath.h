@@ -1,12 +1,12 @@
 /* exp, erf, tanh and the two GELUs on vectors. The coefficients are weighted minimax fits
  * made for this file; the errors stated are those of the fits, before rounding. */
 
-/* e^x = 2^n e^r, n = round(x log2 e), r in [-ln2/2, ln2/2]; e^r by a polynomial of degree 6
- * (7e-9). Below -87 the result is 0, above 88.3 it stays at e^88.3; NaN gives NaN. */
+/* e^x for x <= 88: 2^n e^r, n = round(x log2 e), r in [-ln2/2, ln2/2], and e^r by a polynomial of
+ * degree 6 (7e-9). It falls to 0 at about -87; minus infinity gives 0, NaN gives NaN. */
 INL vf vexp(vf x) {
-	const vf magic = vset1(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
-	vm under = vlt(x, vset1(-87.0f));
-	vf y = vmax(vset1(-87.0f), vmin(vset1(88.3f), x));
+	/* Adding 1.5 * 2^23 rounds to an integer; 127 more makes its low bits the exponent of 2^n. */
+	const vf magic = vset1(12582912.0f + 127.0f);
+	vf y = vmax(vset1(EXP_LOWEST), x);
 	vf t = vfma(y, vset1(1.44269504f), magic);
 	vf n = t - magic;
 	/* ln 2 in two parts, the first with few bits so that n times it is exact */
@@ -17,7 +17,7 @@ INL vf vexp(vf x) {
 	p = vfma(p, r, vset1(0.166665778f));
 	p = vfma(p, r, vset1(0.5f));
 	p = vfma(p, r * r, r) + vset1(1.0f);
-	return vsel(under, vzero(), vscale2(p, t));
+	return vscale2(p, n, t, x);
 }
 
 /* erf x = x P(x^2) / Q(x^2), both of degree 5 (2e-8), on |x| <= 3.92, beyond which it is 1. */
@@ -33,7 +33,7 @@ INL vf verf(vf x) {
 	q = vfma(q, t, vset1(0.502646327f));
 	p = vfma(p, t, vset1(1.12837911f));
 	q = vfma(q, t, vset1(1.0f));
-	return vmax(vset1(-1.0f), vmin(vset1(1.0f), y * p / q));
+	return vmax(vset1(-1.0f), vmin(vset1(1.0f), vdiv(y * p, q)));
 }
 
 INL vf vabs(vf x) { return vmax(x, vzero() - x); }
@@ -42,7 +42,7 @@ INL vf vabs(vf x) { return vmax(x, vzero() - x); }
  * polynomial x + x^3 P(x^2), P of degree 4 (2e-8 of the whole). */
 INL vf vtanh(vf x) {
 	vf a = vabs(x), t = x * x, e = vexp(a * vset1(-2.0f));
-	vf big = (vset1(1.0f) - e) / (vset1(1.0f) + e);
+	vf big = vdiv(vset1(1.0f) - e, vset1(1.0f) + e);
 	vf p = vfma(vset1(-0.00604549889f), t, vset1(0.0209616031f));
 	p = vfma(p, t, vset1(-0.0538433343f));
 	p = vfma(p, t, vset1(0.133327201f));
@@ -73,7 +73,7 @@ INL vf vgelu_erf_slope(vf x) {
  * of 2u comes from e = e^(-2|u|), which does not overflow and keeps small values exact. */
 INL vf vgelu_tanh(vf x) {
 	vf u = vset1(SQRT_2_OVER_PI) * vfma(x * x * x, vset1(GELU_CUBE), x);
-	vf e = vexp(vabs(u) * vset1(-2.0f)), r = vset1(1.0f) / (vset1(1.0f) + e);
+	vf e = vexp(vabs(u) * vset1(-2.0f)), r = vdiv(vset1(1.0f), vset1(1.0f) + e);
 	return x * vsel(vlt(u, vzero()), e * r, r);
 }
 
@@ -82,7 +82,7 @@ INL vf vgelu_tanh_slope(vf x) {
 	vf t = x * x;
 	vf u = vset1(SQRT_2_OVER_PI) * vfma(t * x, vset1(GELU_CUBE), x);
 	vf du = vset1(2 * SQRT_2_OVER_PI) * vfma(t, vset1(3 * GELU_CUBE), vset1(1.0f));
-	vf e = vexp(vabs(u) * vset1(-2.0f)), r = vset1(1.0f) / (vset1(1.0f) + e);
+	vf e = vexp(vabs(u) * vset1(-2.0f)), r = vdiv(vset1(1.0f), vset1(1.0f) + e);
 	vf s = vsel(vlt(u, vzero()), e * r, r);
 	return vfma(x * (e * r * r), du, s);
 }
