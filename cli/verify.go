@@ -2,20 +2,23 @@ package cli
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 
+	"sift/atomicfile"
 	"sift/config"
 	"sift/fault"
 	"sift/onnx"
 	"sift/train"
 	"sift/verify"
+	"sift/verify/cases"
 )
 
 func verifyCommand(t *terminal) *cobra.Command {
-	var run, checkpoint, certificate, tokenizer string
+	var run, checkpoint, certificate, tokenizer, casesFile string
 	var tolerance verify.Tolerance
 	var budget float64
 	var seed uint64
@@ -35,6 +38,7 @@ Writes certificate.json beside the file. Exit code 1 means that they differ.`,
 	f.StringVar(&checkpoint, "checkpoint", "", "of the run: best, last or a `file` (default best)")
 	f.StringVar(&tokenizer, "tokenizer", "", "also try real sentences, with this tokenizer `path`")
 	f.StringVar(&certificate, "certificate", "", "`file` to write (default certificate.json beside A.onnx)")
+	f.StringVar(&casesFile, "cases", "", "also write the inputs and outputs to this JSON `file`, for scripts/ort/check.mjs")
 	f.Float64Var(&tolerance.Absolute, "atol", verify.DefaultTolerance.Absolute, "absolute `tolerance`")
 	f.Float64Var(&tolerance.Relative, "rtol", verify.DefaultTolerance.Relative, "relative `tolerance`")
 	f.Float64Var(&budget, "budget", verify.DefaultBudget, "most multiply-adds to spend; larger batches are left out")
@@ -58,10 +62,17 @@ Writes certificate.json beside the file. Exit code 1 means that they differ.`,
 			if sameFile(a, certificate) {
 				return fault.New(fault.Usage, "--certificate: %s is an input", certificate)
 			}
+			if casesFile != "" && sameFile(a, casesFile) {
+				return fault.New(fault.Usage, "--cases: %s is an input", casesFile)
+			}
 		}
 		opt := verify.Options{Seed: seed, Tolerance: tolerance, Budget: budget, Tool: "sift " + Version}
 		if !t.quiet && !t.json && isTerminal(t.err) {
 			opt.Progress = func(done, total int, in *verify.Inputs) { t.note("checking %d of %d: %s", done+1, total, in) }
+		}
+		var tried []cases.Case
+		if casesFile != "" {
+			opt.Observe = func(c cases.Case) { tried = append(tried, c) }
 		}
 		var cert *verify.Certificate
 		switch {
@@ -81,6 +92,13 @@ Writes certificate.json beside the file. Exit code 1 means that they differ.`,
 		}
 		if err := verify.Write(certificate, cert); err != nil {
 			return err
+		}
+		if casesFile != "" {
+			if err := atomicfile.AtomicWrite(casesFile, func(w io.Writer) error {
+				return cases.Write(w, tolerance.Absolute, tolerance.Relative, tried)
+			}); err != nil {
+				return err
+			}
 		}
 		if t.json {
 			if err := t.object(cert); err != nil {

@@ -12,6 +12,7 @@ import (
 	"sift/fault"
 	"sift/onnx"
 	"sift/onnx/eval"
+	"sift/verify/cases"
 )
 
 // Engine computes outputs by the graph's output names, each flat and row-major in the
@@ -41,6 +42,9 @@ type Options struct {
 
 	Tool, Date string                               // for the certificate; Date may be empty
 	Progress   func(done, total int, batch *Inputs) // optional, before each batch
+	// Observe, if given, gets every batch with the outputs of the graph in float64, as a
+	// case for scripts/ort: rows that belong to padding are left out.
+	Observe func(c cases.Case)
 }
 
 // DefaultTolerance is what float32 arithmetic in another order may differ by.
@@ -182,9 +186,13 @@ func (v *verification) batches() ([]Inputs, []Shape, error) {
 
 // batch runs both sides on one batch and compares what both give.
 func (v *verification) batch(ctx context.Context, in *Inputs) error {
-	got, err := v.graph.RunContext(ctx, in.feed(v.sig))
+	feed := in.feed(v.sig)
+	got, err := v.graph.RunContext(ctx, feed)
 	if err != nil {
 		return err
+	}
+	if v.opt.Observe != nil {
+		v.opt.Observe(v.observed(in, feed, got))
 	}
 	want, err := v.reference(ctx, in)
 	if err != nil {
@@ -217,6 +225,30 @@ func (v *verification) batch(ctx context.Context, in *Inputs) error {
 		c.add(in, theirs, mine.F, width, skip)
 	}
 	return nil
+}
+
+// observed makes a case of a batch.
+func (v *verification) observed(in *Inputs, feed, got map[string]*eval.Tensor) cases.Case {
+	c := cases.Case{Name: in.String(), Inputs: feed, Outputs: map[string]cases.Expected{}}
+	for _, o := range v.sig.outputs {
+		y := got[o.name]
+		if !y.IsFloat() || y.Len() == 0 {
+			continue
+		}
+		e := cases.Expected{Tensor: y}
+		if len(y.Dims) > 2 && v.sig.perToken(o, in, y.Dims) {
+			rows := y.Len() / y.Dims[len(y.Dims)-1]
+			each := max(1, rows/(in.Batch*in.Length))
+			e.Rows = []int{}
+			for r := range rows {
+				if in.Mask[r/each] != 0 {
+					e.Rows = append(e.Rows, r)
+				}
+			}
+		}
+		c.Outputs[o.name] = e
+	}
+	return c
 }
 
 // reference gives the other side's outputs under the names of the model's.

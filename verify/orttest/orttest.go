@@ -6,28 +6,19 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
 
-	"sift/onnx/eval"
+	"sift/verify/cases"
 )
 
-// Case is one batch: inputs and the outputs that ONNX Runtime must give for them.
-type Case struct {
-	Name    string
-	Inputs  map[string]*eval.Tensor
-	Outputs map[string]Expected
-}
-
-// Expected is an output. If Rows is set, only these rows of it, seen as rows of its
-// last axis, are compared: the others belong to padding.
-type Expected struct {
-	*eval.Tensor
-	Rows []int
-}
+// Case and Expected are those of package cases.
+type (
+	Case     = cases.Case
+	Expected = cases.Expected
+)
 
 // Result is what the check says of a case.
 type Result struct {
@@ -84,9 +75,9 @@ func locate() (string, error) {
 
 // Check runs the model at path on the cases in ONNX Runtime and fails the test for each
 // output that differs by more than atol + rtol times its expected value.
-func Check(t testing.TB, path string, atol, rtol float64, cases []Case) []Result {
+func Check(t testing.TB, path string, atol, rtol float64, list []Case) []Result {
 	t.Helper()
-	results, err := Run(Require(t), t.TempDir(), []Job{{path, atol, rtol, cases}})
+	results, err := Run(Require(t), t.TempDir(), []Job{{path, atol, rtol, list}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,20 +103,6 @@ type Job struct {
 	Model      string
 	Atol, Rtol float64
 	Cases      []Case
-}
-
-// jsonTensor is a tensor as check.mjs reads it.
-type jsonTensor struct {
-	Type string `json:"type,omitempty"`
-	Dims []int  `json:"dims"`
-	Data []any  `json:"data"`
-	Rows []int  `json:"rows,omitempty"`
-}
-
-type jsonCase struct {
-	Name    string                `json:"name"`
-	Inputs  map[string]jsonTensor `json:"inputs"`
-	Outputs map[string]jsonTensor `json:"outputs"`
 }
 
 // Run runs the check in dir on several models in one process, with files in temp, and
@@ -169,52 +146,10 @@ func Run(dir, temp string, jobs []Job) ([][]Result, error) {
 
 // write writes the cases as check.mjs reads them.
 func (j Job) write(file string) error {
-	list := []jsonCase{}
-	for _, c := range j.Cases {
-		x := jsonCase{c.Name, map[string]jsonTensor{}, map[string]jsonTensor{}}
-		for name, in := range c.Inputs {
-			x.Inputs[name] = jsonTensor{Type: in.DType.String(), Dims: in.Dims, Data: values(in, nil)}
-		}
-		for name, out := range c.Outputs {
-			x.Outputs[name] = jsonTensor{Dims: out.Dims, Data: values(out.Tensor, out.Rows), Rows: out.Rows}
-		}
-		list = append(list, x)
-	}
-	data, err := json.Marshal(map[string]any{"atol": j.Atol, "rtol": j.Rtol, "cases": list})
+	f, err := os.Create(file)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(file, data, 0o600)
-}
-
-// values lists the elements, of the given rows or all; JSON has no NaN and infinity.
-func values(t *eval.Tensor, rows []int) []any {
-	list := []any{}
-	add := func(i int) {
-		switch {
-		case !t.IsFloat():
-			list = append(list, t.I[i])
-		case math.IsNaN(t.F[i]):
-			list = append(list, "NaN")
-		case math.IsInf(t.F[i], 1):
-			list = append(list, "Infinity")
-		case math.IsInf(t.F[i], -1):
-			list = append(list, "-Infinity")
-		default:
-			list = append(list, t.F[i])
-		}
-	}
-	if rows == nil {
-		for i := range t.Len() {
-			add(i)
-		}
-		return list
-	}
-	width := t.Dims[len(t.Dims)-1]
-	for _, r := range rows {
-		for i := range width {
-			add(r*width + i)
-		}
-	}
-	return list
+	defer f.Close()
+	return cases.Write(f, j.Atol, j.Rtol, j.Cases)
 }
