@@ -2,6 +2,8 @@ package cli
 
 import (
 	"bufio"
+	"bytes"
+	"encoding/json"
 	"strconv"
 	"strings"
 
@@ -170,7 +172,15 @@ Each line of output is one JSON object with the text, the label, and every label
 			return nil
 		}
 		if t.json {
-			return fault.New(fault.Usage, "--json: the output of sift predict FILE is JSON lines already")
+			var lines bytes.Buffer
+			if _, err := c.Predict(cmd.Context(), args[1], &lines, opt); err != nil {
+				return err
+			}
+			predictions := []json.RawMessage{}
+			for line := range bytes.Lines(lines.Bytes()) {
+				predictions = append(predictions, bytes.TrimSpace(line))
+			}
+			return t.object(map[string]any{"predictions": predictions})
 		}
 		w := bufio.NewWriter(t.out)
 		n, err := c.Predict(cmd.Context(), args[1], w, opt)

@@ -80,7 +80,12 @@ func Main(args []string, stdout, stderr io.Writer) (code int) {
 			code = 70
 		}
 	}()
-	err := execute(ctx, args, stdout, stderr)
+	out := &watched{Writer: stdout}
+	err := execute(ctx, args, out, stderr)
+	if err == nil && out.err != nil {
+		// cobra prints help and version without looking at errors.
+		err = fault.New(fault.IO, "standard output: %w", out.err)
+	}
 	if err == nil {
 		return 0
 	}
@@ -103,4 +108,18 @@ func oneLine(s string) string {
 		}
 		return r
 	}, s)
+}
+
+// watched remembers the first failed write.
+type watched struct {
+	io.Writer
+	err error
+}
+
+func (w *watched) Write(b []byte) (int, error) {
+	n, err := w.Writer.Write(b)
+	if err != nil && w.err == nil {
+		w.err = err
+	}
+	return n, err
 }

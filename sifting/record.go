@@ -133,6 +133,17 @@ func (p *Replay) add(line []byte) string {
 	return ""
 }
 
+// Check returns an error of kind fault.Data if the record is of another order of samples,
+// whose ids would name other sequences here.
+func (p *Replay) Check(order string) error {
+	for _, s := range p.lines {
+		if s.Order != "" && order != "" && s.Order != order {
+			return fault.New(fault.Data, "%s: recorded with another seed or other training data", p.name)
+		}
+	}
+	return nil
+}
+
 // Covers reports whether a micro-batch of an update, both from 0, is recorded.
 func (p *Replay) Covers(update, micro int) bool {
 	_, ok := p.lines[[2]int{update, micro}]
@@ -140,13 +151,10 @@ func (p *Replay) Covers(update, micro int) bool {
 }
 
 // kept appends to dst whom a micro-batch kept, if the record is about these sequences.
-func (p *Replay) kept(order string, update, micro int, ids []uint64, dst []int) ([]int, error) {
+func (p *Replay) kept(update, micro int, ids []uint64, dst []int) ([]int, error) {
 	s, ok := p.lines[[2]int{update, micro}]
 	if !ok {
 		return dst, fault.New(fault.Data, "%s: update %d, micro-batch %d: not recorded", p.name, update+1, micro)
-	}
-	if s.Order != order && s.Order != "" && order != "" {
-		return dst, fault.New(fault.Data, "%s: update %d: recorded with another seed or other training data", p.name, update+1)
 	}
 	if !slices.Equal(s.SampleIDs, ids) {
 		return dst, fault.New(fault.Data, "%s: update %d, micro-batch %d: recorded for other sequences than this run draws", p.name, update+1, micro)

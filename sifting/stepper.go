@@ -59,6 +59,11 @@ func NewStepper(m *bert.Model, opt Options) (*Stepper, error) {
 	if err := opt.Validate(cfg, m.Objective()); err != nil {
 		return nil, err
 	}
+	if opt.Replay != nil {
+		if err := opt.Replay.Check(opt.Order); err != nil {
+			return nil, err
+		}
+	}
 	if opt.MicroBatch == 0 {
 		opt.MicroBatch = drawn.Seqs
 	}
@@ -186,7 +191,7 @@ func (s *Stepper) labelled(b *bert.Batch) error {
 func (s *Stepper) choose(b *bert.Batch, a StepArgs) error {
 	var err error
 	if s.opt.Replay != nil {
-		s.kept, err = s.opt.Replay.kept(s.opt.Order, a.Update, a.Micro, b.SampleID, s.kept)
+		s.kept, err = s.opt.Replay.kept(a.Update, a.Micro, b.SampleID, s.kept)
 	} else {
 		s.kept, err = s.largest(b.SampleID, s.opt.KeepOf(b.Seqs), a.Update)
 	}

@@ -94,7 +94,15 @@ func openWeights(dir string, opt OpenOptions) (*checkpoint, error) {
 		}
 	case "last":
 	default:
-		return openCheckpoint(osDisk{}, opt.Checkpoint)
+		path := opt.Checkpoint // as it is named in messages, or from the working directory
+		if _, err := os.Stat(path); err != nil {
+			if inRun := filepath.Join(dir, path); !filepath.IsAbs(path) {
+				if _, err := os.Stat(inRun); err == nil {
+					path = inRun
+				}
+			}
+		}
+		return openCheckpoint(osDisk{}, path)
 	}
 	c, _, err := newest(osDisk{}, folder, opt.Notice)
 	if err == nil && c == nil {

@@ -35,8 +35,18 @@ func (t *trainer) save() error {
 	return nil
 }
 
-// fetch downloads a section into the staging buffer.
-func (t *trainer) fetch(name string) error { return t.staging.download(t.opt.Device, t.section(name)) }
+// fetch downloads a section into the staging buffer. A checkpoint is something to go
+// back to, so numbers that are not finite are an error of kind fault.Diverged.
+func (t *trainer) fetch(name string) error {
+	if err := t.staging.download(t.opt.Device, t.section(name)); err != nil {
+		return err
+	}
+	if !t.staging.finite() {
+		what := map[string]string{"params": "the parameters", "m": "the first moments", "v": "the second moments"}[name]
+		return fault.New(fault.Diverged, "%s are no longer finite", what)
+	}
+	return nil
+}
 
 func (t *trainer) section(name string) backend.Tensor {
 	switch name {

@@ -181,11 +181,13 @@ func (t *trainer) run(ctx context.Context) error {
 				return err
 			}
 		}
-		if t.done() {
-			return t.save()
-		}
-		if every := t.cfg.Train.SaveEvery; every > 0 && t.update > 0 && t.update%every == 0 {
-			if err := t.save(); err != nil {
+		every := t.cfg.Train.SaveEvery
+		if done := t.done(); done || every > 0 && t.update > 0 && t.update%every == 0 {
+			err := t.save()
+			if fault.KindOf(err) == fault.Diverged {
+				return t.failed(err)
+			}
+			if err != nil || done {
 				return err
 			}
 		}
@@ -215,8 +217,8 @@ func (t *trainer) interrupted() error {
 func (t *trainer) failed(err error) error {
 	last := "no checkpoint was written"
 	if fault.KindOf(err) == fault.Diverged {
-		if saveErr := t.save(); saveErr != nil {
-			last = "the state before it could not be saved (" + saveErr.Error() + ")"
+		if saveErr := t.save(); saveErr != nil && t.saved < 0 && fault.KindOf(saveErr) != fault.Diverged {
+			last = "no checkpoint was written, since the state before it could not be saved: " + saveErr.Error()
 		}
 	}
 	if t.saved >= 0 {

@@ -36,6 +36,19 @@ func (v *values) upload(dev backend.Device, dst backend.Tensor) error {
 	return dev.UploadF32(dst, v.f32)
 }
 
+// finite reports whether no element is NaN or infinite.
+func (v *values) finite() bool {
+	// x - x is 0 for every finite x and NaN otherwise, and NaN stays in a sum.
+	var sum float64
+	for _, x := range v.f32 {
+		sum += float64(x - x)
+	}
+	for _, x := range v.f64 {
+		sum += x - x
+	}
+	return sum == 0
+}
+
 // chunk is the number of elements converted at a time.
 const chunk = 1 << 15
 

@@ -83,6 +83,10 @@ const (
 // the first output that does not.
 func (c *Certificate) Err() error {
 	for _, o := range c.Outputs {
+		if o.NotFinite > 0 && o.Outside > 0 {
+			return fault.New(fault.Answer, "%s: output %s: %d of %d elements are not finite (%s)",
+				c.Model.Name, o.Name, o.NotFinite, o.Elements, o.Worst)
+		}
 		if o.Outside > 0 {
 			return fault.New(fault.Answer, "%s: output %s: %d of %d elements differ by more than %g + %g of the value, at most by %g (%s)",
 				c.Model.Name, o.Name, o.Outside, o.Elements, c.Tolerance.Absolute, c.Tolerance.Relative, o.MaxAbsolute, o.Worst)
