@@ -106,21 +106,6 @@ type describedNode struct {
 	Op    string `json:"op"`
 }
 
-// headsFound lists the heads of a model in a fixed order.
-func headsFound(c bert.Config) []string {
-	found := []string{}
-	for _, h := range []struct {
-		name string
-		has  bool
-	}{{"mlm", c.HasMLM}, {"nsp", c.HasNSP}, {"pooler", c.HasPooler}, {"classifier", c.Classes > 0},
-		{"token_classifier", c.TokenClasses > 0}, {"qa", c.HasQA}} {
-		if h.has {
-			found = append(found, h.name)
-		}
-	}
-	return found
-}
-
 func activationName(a backend.Activation) string {
 	if a == backend.GeluTanh {
 		return "gelu_tanh"
@@ -134,7 +119,7 @@ func describe(m *onnx.Match) (*description, error) {
 		File: f.Path, Bytes: f.Size, Producer: f.Producer, Opset: f.Opset(),
 		Architecture: m.Architecture, Layers: c.Layers, Hidden: c.Hidden, Heads: c.Heads, Intermediate: c.Intermediate,
 		Vocab: c.Vocab, Positions: c.Positions, TypeVocab: c.TypeVocab, Activation: activationName(c.Activation), Epsilon: c.Eps,
-		HeadsFound: headsFound(c), TiedDecoder: m.TiedDecoder, Classes: c.Classes, TokenClasses: c.TokenClasses,
+		HeadsFound: m.HeadsFound(), TiedDecoder: m.TiedDecoder, Classes: c.Classes, TokenClasses: c.TokenClasses,
 		Coverage: []describedRole{}, Unused: []string{}, Unrecognised: []describedNode{},
 	}
 	params, err := bert.Params(c)
