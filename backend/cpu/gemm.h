@@ -64,7 +64,7 @@ INL void gemm_rows(int R, const struct op_gemm *g, const float *a, const float *
 	vf acc[MR][NV];
 	tile(R, acc, kc, a, 1, MR, b, x);
 	if (i0 + R <= g->m && j0 + NR <= g->n && !(last && (g->act || g->pre))) {
-#pragma GCC unroll 16
+		UNROLL
 		for (int i = 0; i < R; i++) {
 			gemm_finish(g, acc[i][0], i0 + i, j0, VL, first, last);
 			gemm_finish(g, acc[i][1], i0 + i, j0 + VL, VL, first, last);

@@ -23,6 +23,15 @@
 #define INL static inline __attribute__((always_inline, unused))
 #define COLD static __attribute__((noinline, unused))
 
+/* Loops over the rows of a tile are unrolled, so that its accumulators live in registers. */
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#define UNROLL_TWICE _Pragma("clang loop unroll_count(2)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#define UNROLL_TWICE _Pragma("GCC unroll 2")
+#endif
+
 #if defined(SIFT_512)
 
 #define VL 16

@@ -43,16 +43,16 @@ INL void ahead_step(struct ahead *x) {
 /* acc = sum over k of a(i,k) b(k,j) for the first R rows. a(i,k) lies at a[i*rs + k*cs]; b is a
  * packed panel. R is a constant where it is called: MR, or less at the lower edge of a matrix. */
 INL void tile(int R, vf acc[MR][NV], long kc, const float *a, long rs, long cs, const float *b, struct ahead *x) {
-#pragma GCC unroll 16
+	UNROLL
 	for (int i = 0; i < R; i++)
 		acc[i][0] = acc[i][1] = vzero();
 	for (long left = kc; left > 0; left -= SLICE) {
 		if (x)
 			ahead_step(x);
-#pragma GCC unroll 2
+		UNROLL_TWICE
 		for (long k = x ? minl(left, SLICE) : kc; k > 0; k--) {
 			vf b0 = vload(b), b1 = vload(b + VL);
-#pragma GCC unroll 16
+			UNROLL
 			for (int i = 0; i < R; i++) {
 				vf y = vset1(a[i * rs]);
 				acc[i][0] = vfma(y, b0, acc[i][0]);
@@ -80,7 +80,7 @@ INL void tile(int R, vf acc[MR][NV], long kc, const float *a, long rs, long cs, 
 /* tile_store: c = acc, or c += acc, for the first rows <= R and cols of the tile. */
 INL void tile_store(int R, vf acc[MR][NV], float *c, long ldc, long rows, long cols, int add) {
 	if (rows >= R && cols >= NR) {
-#pragma GCC unroll 16
+		UNROLL
 		for (int i = 0; i < R; i++, c += ldc) {
 			vf v = acc[i][0], w = acc[i][1];
 			if (add) {
@@ -93,7 +93,7 @@ INL void tile_store(int R, vf acc[MR][NV], float *c, long ldc, long rows, long c
 		return;
 	}
 	float buf[MR * NR] __attribute__((aligned(64)));
-#pragma GCC unroll 16
+	UNROLL
 	for (int i = 0; i < R; i++) {
 		vstore(buf + i * NR, acc[i][0]);
 		vstore(buf + i * NR + VL, acc[i][1]);
