@@ -3,8 +3,9 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
-	"os"
 
 	"sift/bert"
 	"sift/fault"
@@ -23,15 +24,15 @@ type batchFile struct {
 // readBatch reads and packs a batch file for a model, and returns the losses it asks for.
 func readBatch(path string, cfg bert.Config) (*bert.Batch, bert.Objective, error) {
 	none := bert.Objective{}
-	data, err := os.ReadFile(path)
+	data, err := readRegular(path, 1<<30)
 	if err != nil {
-		return nil, none, missing(path, err)
+		return nil, none, err
 	}
 	var f batchFile
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&f); err != nil {
-		return nil, none, fault.New(fault.Data, "%s: %v", path, err)
+		return nil, none, fault.New(fault.Data, "%s: %s", path, jsonCause(err))
 	}
 	if _, err := d.Token(); err != io.EOF {
 		return nil, none, fault.New(fault.Data, "%s: more after the JSON object", path)
@@ -52,4 +53,25 @@ func readBatch(path string, cfg bert.Config) (*bert.Batch, bert.Objective, error
 		return nil, none, fault.In(path, err)
 	}
 	return b, bert.Objective{MLM: f.MLMLabels != nil, NSP: f.NSPLabels != nil, Classification: f.Labels != nil}, nil
+}
+
+// jsonCause words an error of encoding/json for people who do not write Go.
+func jsonCause(err error) string {
+	var typed *json.UnmarshalTypeError
+	var syntax *json.SyntaxError
+	switch {
+	case errors.Is(err, io.EOF):
+		return "the file is empty"
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return "the file ends in the middle of the JSON object"
+	case errors.As(err, &typed):
+		place := typed.Field
+		if place == "" {
+			place = "the whole"
+		}
+		return fmt.Sprintf("byte %d: %s: an array of whole numbers is expected, found %s", typed.Offset, place, typed.Value)
+	case errors.As(err, &syntax):
+		return fmt.Sprintf("byte %d: %v", syntax.Offset, err)
+	}
+	return err.Error()
 }

@@ -55,9 +55,11 @@ variables and flags have been merged, and where each came from.`,
 			}
 		}
 		if t.json {
-			return t.object(values)
+			if err := t.object(values); err != nil {
+				return err
+			}
 		}
-		return nil
+		return r.Validate()
 	}
 	return cmd
 }

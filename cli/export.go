@@ -60,6 +60,9 @@ gets its name only after it has been verified against the trained model.`,
 		if sameFile(c.Import, out) {
 			return fault.New(fault.Usage, "--out: %s is the imported model", out)
 		}
+		if inside(out, c.Run) {
+			return fault.New(fault.Usage, "--out: %s is inside the run directory, which already holds the exported model", out)
+		}
 		if info, err := os.Stat(out); err == nil && (!force || info.IsDir()) {
 			if info.IsDir() {
 				return fault.New(fault.CannotWrite, "%s: is a directory", out)
@@ -68,6 +71,9 @@ gets its name only after it has been verified against the trained model.`,
 		}
 		if certificate == "" {
 			certificate = filepath.Join(filepath.Dir(out), "certificate.json")
+		}
+		if err := checkCertificate(certificate, c.Import, out); err != nil {
+			return err
 		}
 		cert, changes, err := exportVerified(cmd, t, r.Device, c, out, budget)
 		if err != nil {

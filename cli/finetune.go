@@ -43,9 +43,6 @@ back-propagates and keeps the hardest. The run directory holds metrics, checkpoi
 		if err != nil {
 			return err
 		}
-		if r.Train.Updates > 0 && r.source["train.epochs"] == "default" {
-			r.Train.Epochs = 0 // whoever counts in updates need not switch off the default epochs
-		}
 		if err := r.Validate(); err != nil {
 			return err
 		}

@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"unicode"
 
 	"sift/fault"
 )
@@ -103,11 +104,17 @@ func oneLine(s string) string {
 		switch {
 		case r == '\n' || r == '\t' || r == '\r':
 			return ' '
-		case r < ' ' || r == 0x7f:
+		case unsafeRune(r):
 			return '?'
 		}
 		return r
 	}, s)
+}
+
+// unsafeRune reports whether a terminal might obey r instead of showing it: control
+// characters, and those that change the direction of text.
+func unsafeRune(r rune) bool {
+	return unicode.IsControl(r) || r >= 0x202A && r <= 0x202E || r >= 0x2066 && r <= 0x2069
 }
 
 // watched remembers the first failed write.

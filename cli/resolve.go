@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"math"
 	"os"
 	"reflect"
@@ -75,9 +74,9 @@ func resolve(flags *pflag.FlagSet, base config.Config) (*resolved, error) {
 	r := &resolved{Config: base, source: map[string]string{}}
 	file, _ := flags.GetString("config")
 	if file != "" {
-		data, err := os.ReadFile(file)
+		data, err := readRegular(file, 1<<20)
 		if err != nil {
-			return nil, missing(file, err)
+			return nil, err
 		}
 		if err := checkYAML(file, data, all); err != nil {
 			return nil, err
@@ -123,6 +122,10 @@ func resolve(flags *pflag.FlagSet, base config.Config) (*resolved, error) {
 		if err := assign(field, v.Get(s.key)); err != nil {
 			return nil, fault.New(fault.Config, "%s: %v (from %s)", s.key, err, r.source[s.key])
 		}
+	}
+	epochs := r.Train.Epochs
+	if r.Settle(func(key string) bool { return r.source[key] != "default" }); r.Train.Epochs != epochs {
+		r.source["train.epochs"] = "train.updates, which replaces it"
 	}
 	return r, nil
 }
@@ -316,14 +319,4 @@ func editDistance(a, b string) int {
 		}
 	}
 	return row[len(b)]
-}
-
-// missing words an error of opening or reading an input.
-func missing(path string, err error) error {
-	cause := err
-	var pathError *fs.PathError
-	if errors.As(err, &pathError) {
-		cause = pathError.Err
-	}
-	return fault.New(fault.Missing, "%s: %v", path, cause)
 }

@@ -34,12 +34,21 @@ func (t *terminal) line(v any) error {
 	if err != nil {
 		return fault.New(fault.Internal, "encoding the result: %w", err)
 	}
-	return t.print("%s\n", data)
+	return t.write(string(data) + "\n")
 }
 
-// print writes a result for people.
+// print writes a result for people; what a file put into it cannot steer their terminal.
 func (t *terminal) print(format string, args ...any) error {
-	if _, err := fmt.Fprintf(t.out, format, args...); err != nil {
+	return t.write(strings.Map(func(r rune) rune {
+		if r != '\n' && unsafeRune(r) {
+			return '?'
+		}
+		return r
+	}, fmt.Sprintf(format, args...)))
+}
+
+func (t *terminal) write(text string) error {
+	if _, err := io.WriteString(t.out, text); err != nil {
 		return fault.New(fault.IO, "standard output: %w", err)
 	}
 	return nil
@@ -51,7 +60,7 @@ func (t *terminal) object(v any) error {
 	if err != nil {
 		return fault.New(fault.Internal, "encoding the result: %w", err)
 	}
-	return t.print("%s\n", data)
+	return t.write(string(data) + "\n")
 }
 
 const (

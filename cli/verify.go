@@ -3,7 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
-	"os"
+	"math"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -48,8 +48,8 @@ Writes certificate.json beside the file. Exit code 1 means that they differ.`,
 		if len(args) == 2 && run != "" {
 			return fault.New(fault.Usage, "sift verify compares with either B.onnx or --run")
 		}
-		if !(tolerance.Absolute >= 0) || !(tolerance.Relative >= 0) || !(budget > 0) || tolerance.Absolute+tolerance.Relative == 0 {
-			return fault.New(fault.Usage, "--atol, --rtol: must not be negative, nor both 0; --budget: must be above 0")
+		if math.IsInf(tolerance.Absolute+tolerance.Relative, 0) || !(tolerance.Absolute >= 0) || !(tolerance.Relative >= 0) || !(budget > 0) || tolerance.Absolute+tolerance.Relative == 0 {
+			return fault.New(fault.Usage, "--atol, --rtol: must be finite, not negative, and not both 0; --budget: must be above 0")
 		}
 		r, err := resolve(cmd.Flags(), config.Default())
 		if err != nil {
@@ -58,10 +58,10 @@ Writes certificate.json beside the file. Exit code 1 means that they differ.`,
 		if certificate == "" {
 			certificate = filepath.Join(filepath.Dir(args[0]), "certificate.json")
 		}
+		if err := checkCertificate(certificate, append(args, casesFile)...); err != nil {
+			return err
+		}
 		for _, a := range args {
-			if sameFile(a, certificate) {
-				return fault.New(fault.Usage, "--certificate: %s is an input", certificate)
-			}
 			if casesFile != "" && sameFile(a, casesFile) {
 				return fault.New(fault.Usage, "--cases: %s is an input", casesFile)
 			}
@@ -154,14 +154,4 @@ func summarise(c *verify.Certificate) string {
 		tokens += in.Tokens
 	}
 	return fmt.Sprintf("%s over %d batches, %d tokens", text, len(c.Inputs), tokens)
-}
-
-// sameFile reports whether two paths name one existing file.
-func sameFile(a, b string) bool {
-	x, err := os.Stat(a)
-	if err != nil {
-		return false
-	}
-	y, err := os.Stat(b)
-	return err == nil && os.SameFile(x, y)
 }

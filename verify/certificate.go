@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -110,34 +111,60 @@ func Write(path string, c *Certificate) error {
 	})
 }
 
-// artifact hashes a file.
-func artifact(kind, path string) (Artifact, error) {
+// artifact hashes a file, up to limit bytes where limit is not negative.
+func artifact(ctx context.Context, kind, path string, limit int64) (Artifact, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return Artifact{}, fault.New(fault.Missing, "%s: %v", path, err)
 	}
 	defer f.Close()
 	h := sha256.New()
-	n, err := io.Copy(h, f)
+	var in io.Reader = readerUntil{ctx, f}
+	if limit >= 0 {
+		in = io.LimitReader(in, limit)
+	}
+	n, err := io.Copy(h, in)
+	if ctx.Err() != nil {
+		return Artifact{}, ctx.Err()
+	}
 	if err != nil {
 		return Artifact{}, fault.New(fault.IO, "%s: %v", path, err)
 	}
 	return Artifact{Kind: kind, Name: filepath.Base(path), Bytes: n, SHA256: hex.EncodeToString(h.Sum(nil))}, nil
 }
 
+// readerUntil stops reading when its context ends.
+type readerUntil struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (r readerUntil) Read(b []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.Reader.Read(b)
+}
+
 // externalData hashes the files that a model keeps weights in, which the file layer
-// has checked to be inside the model's directory.
-func externalData(f *onnx.File) ([]Artifact, error) {
-	locations := []string{}
+// has checked to be inside the model's directory: each up to the last byte that the
+// model refers to, whatever else the file holds.
+func externalData(ctx context.Context, f *onnx.File) ([]Artifact, error) {
+	locations, end := []string{}, map[string]int64{}
 	for _, t := range f.Initializers {
-		if t.External != nil && !slices.Contains(locations, t.External.Location) {
-			locations = append(locations, t.External.Location)
+		if t.External == nil {
+			continue
 		}
+		l := t.External.Location
+		if !slices.Contains(locations, l) {
+			locations = append(locations, l)
+		}
+		end[l] = max(end[l], t.External.Offset+max(t.External.Length, t.Bytes()))
 	}
 	slices.Sort(locations)
 	list := []Artifact{}
 	for _, l := range locations {
-		a, err := artifact("data", filepath.Join(filepath.Dir(f.Path), l))
+		a, err := artifact(ctx, "data", filepath.Join(filepath.Dir(f.Path), l), end[l])
 		if err != nil {
 			return nil, err
 		}

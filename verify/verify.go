@@ -83,7 +83,7 @@ func Run(ctx context.Context, opt Options) (*Certificate, error) {
 		}
 		c.Inputs = append(c.Inputs, Tried{batches[i].Source, Shape{batches[i].Batch, batches[i].Length}, batches[i].Tokens()})
 	}
-	if err := v.conclude(c); err != nil {
+	if err := v.conclude(ctx, c); err != nil {
 		return nil, err
 	}
 	return c, nil
@@ -288,18 +288,18 @@ func (v *verification) counterpart(o output) (output, bool) {
 }
 
 // conclude hashes the files, sums up, and gives the verdict.
-func (v *verification) conclude(c *Certificate) (err error) {
-	if c.Model, err = artifact("onnx", v.opt.Model.Path); err != nil {
+func (v *verification) conclude(ctx context.Context, c *Certificate) (err error) {
+	if c.Model, err = artifact(ctx, "onnx", v.opt.Model.Path, -1); err != nil {
 		return err
 	}
-	if c.External, err = externalData(v.opt.Model); err != nil {
+	if c.External, err = externalData(ctx, v.opt.Model); err != nil {
 		return err
 	}
 	if v.opt.Other != nil {
-		if c.Reference, err = artifact("onnx", v.opt.Other.Path); err != nil {
+		if c.Reference, err = artifact(ctx, "onnx", v.opt.Other.Path, -1); err != nil {
 			return err
 		}
-		more, err := externalData(v.opt.Other)
+		more, err := externalData(ctx, v.opt.Other)
 		if err != nil {
 			return err
 		}
