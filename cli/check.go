@@ -29,11 +29,12 @@ type trained struct {
 	config    bert.Config
 	weights   bert.Weights
 	tokenizer *text.Tokenizer // optional: real sentences are tried too
+	nonFinite bool            // weights may be NaN or infinite
 }
 
 // checkAgainst compares the ONNX file at path with the engine.
 func checkAgainst(ctx context.Context, d config.Device, path string, model trained, opt verify.Options) (*verify.Certificate, error) {
-	f, match, err := openModel(path)
+	f, match, err := openModel(path, model.nonFinite)
 	if err != nil {
 		return nil, err
 	}
@@ -130,5 +131,5 @@ func ofRun(c *train.Classifier) trained {
 	if c.Run != "" {
 		name += " of " + c.Run
 	}
-	return trained{name, c.Config, c.Weights, c.Tokenizer}
+	return trained{name: name, config: c.Config, weights: c.Weights, tokenizer: c.Tokenizer}
 }

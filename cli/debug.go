@@ -48,7 +48,7 @@ type loaded struct {
 }
 
 // load opens a model and a batch and puts both on the device the flags name.
-func load(cmd *cobra.Command, modelPath, batchPath string, options sifting.Options) (*loaded, error) {
+func load(cmd *cobra.Command, modelPath, batchPath string, nonFinite bool, options sifting.Options) (*loaded, error) {
 	if modelPath == "" || batchPath == "" {
 		return nil, fault.New(fault.Usage, "--model and --batch are needed; see %s --help", cmd.CommandPath())
 	}
@@ -57,7 +57,7 @@ func load(cmd *cobra.Command, modelPath, batchPath string, options sifting.Optio
 		return nil, err
 	}
 	l := &loaded{}
-	if l.file, l.match, err = openModel(modelPath); err != nil {
+	if l.file, l.match, err = openModel(modelPath, nonFinite); err != nil {
 		return nil, err
 	}
 	ok := false
@@ -105,6 +105,7 @@ func load(cmd *cobra.Command, modelPath, batchPath string, options sifting.Optio
 
 func debugGradsCommand(t *terminal) *cobra.Command {
 	var modelPath, batchPath, out string
+	var nonFinite bool
 	cmd := &cobra.Command{
 		Use:   "grads --model M.onnx --batch B.json --out G.safetensors",
 		Short: "Write the gradient of every parameter for one batch.",
@@ -117,6 +118,7 @@ carry the initializer names and the layout of the model file; the metadata maps 
 	cmd.Flags().StringVar(&modelPath, "model", "", "ONNX `file`")
 	cmd.Flags().StringVar(&batchPath, "batch", "", "JSON `file` of padded arrays")
 	cmd.Flags().StringVar(&out, "out", "", "safetensors `file` to write")
+	cmd.Flags().BoolVar(&nonFinite, "allow-non-finite", false, "accept weights that are NaN or infinite")
 	addDeviceFlags(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if out == "" {
@@ -127,7 +129,7 @@ carry the initializer names and the layout of the model file; the metadata maps 
 				return fault.New(fault.Usage, "--out: %s is an input", out)
 			}
 		}
-		l, err := load(cmd, modelPath, batchPath, sifting.Options{})
+		l, err := load(cmd, modelPath, batchPath, nonFinite, sifting.Options{})
 		if err != nil {
 			return err
 		}
@@ -248,7 +250,7 @@ who would be kept. Dropout is off.`,
 		default:
 			return fault.New(fault.Usage, "--score: %q: must be loss or entropy", score)
 		}
-		l, err := load(cmd, modelPath, batchPath, options)
+		l, err := load(cmd, modelPath, batchPath, false, options)
 		if err != nil {
 			return err
 		}

@@ -24,7 +24,7 @@ type useFlags struct {
 
 func (u *useFlags) add(flags *pflag.FlagSet, labelled bool) {
 	flags.StringVar(&u.tokenizer, "tokenizer", "", "tokenizer `path` (default: the run's, or beside the ONNX file)")
-	flags.StringVar(&u.labels, "labels", "", "label names in class order, separated by `commas` (default: the run's, or config.json beside the ONNX file)")
+	flags.StringVar(&u.labels, "labels", "", "label names in class order, separated by `commas` (of an ONNX file; default: config.json beside it, or 0, 1, ...)")
 	flags.StringVar(&u.checkpoint, "checkpoint", "", "of a run: best, last or a `file` (default best)")
 	flags.StringVar(&u.text, "text", "", "`column` of the text, by name or number from 1 (default: the run's)")
 	flags.StringVar(&u.pair, "text-pair", "", "`column` of the second text (default: the run's)")
@@ -45,8 +45,8 @@ func (u *useFlags) open(t *terminal, path string) (*train.Classifier, config.Tas
 	if u.batch < 1 {
 		return nil, config.Task{}, fault.New(fault.Usage, "--batch: %d: must be at least 1", u.batch)
 	}
-	if u.maxLength < 0 {
-		return nil, config.Task{}, fault.New(fault.Usage, "--max-length: %d: must be positive", u.maxLength)
+	if u.maxLength < 0 || u.maxLength == 1 || u.maxLength == 2 {
+		return nil, config.Task{}, fault.New(fault.Usage, "--max-length: %d: must be at least 3: [CLS], a token and [SEP]", u.maxLength)
 	}
 	c, err := train.Open(path, opt)
 	if err != nil {

@@ -103,7 +103,7 @@ gets its name only after it has been verified against the trained model.`,
 // exportVerified writes the model into a directory of its own beside out, verifies it
 // there, and moves it to its name.
 func exportVerified(cmd *cobra.Command, t *terminal, d config.Device, c *train.Classifier, out string, budget float64) (*verify.Certificate, *onnx.Changes, error) {
-	_, m, err := openModel(c.Import)
+	_, m, err := openModel(c.Import, false)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -142,7 +142,7 @@ func exportVerified(cmd *cobra.Command, t *terminal, d config.Device, c *train.C
 }
 
 // checkAlone compares a file with the engine running that file's own weights.
-func checkAlone(cmd *cobra.Command, d config.Device, path, tokenizer string, opt verify.Options) (*verify.Certificate, error) {
+func checkAlone(cmd *cobra.Command, d config.Device, path, tokenizer string, nonFinite bool, opt verify.Options) (*verify.Certificate, error) {
 	var tok *text.Tokenizer
 	if tokenizer != "" {
 		var err error
@@ -150,5 +150,5 @@ func checkAlone(cmd *cobra.Command, d config.Device, path, tokenizer string, opt
 			return nil, err
 		}
 	}
-	return checkAgainst(cmd.Context(), d, path, trained{tokenizer: tok}, opt)
+	return checkAgainst(cmd.Context(), d, path, trained{tokenizer: tok, nonFinite: nonFinite}, opt)
 }

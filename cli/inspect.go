@@ -11,8 +11,9 @@ import (
 	"sift/onnx"
 )
 
-// openModel opens and recognises an ONNX file; the caller closes the file.
-func openModel(path string) (*onnx.File, *onnx.Match, error) {
+// openModel opens and recognises an ONNX file; the caller closes the file. Its weights may
+// be NaN or infinite only if nonFinite says so.
+func openModel(path string, nonFinite bool) (*onnx.File, *onnx.Match, error) {
 	f, err := onnx.Open(path)
 	if err != nil {
 		return nil, nil, err
@@ -22,6 +23,7 @@ func openModel(path string) (*onnx.File, *onnx.Match, error) {
 		f.Close()
 		return nil, nil, err
 	}
+	m.AllowNonFinite = nonFinite
 	return f, m, nil
 }
 
@@ -40,7 +42,7 @@ file play no part in this; positions in the graph do.`,
 	}
 	cmd.Flags().BoolVar(&verbose, "all", false, "list every parameter, not only the first layer's")
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
-		f, m, err := openModel(args[0])
+		f, m, err := openModel(args[0], false)
 		if err != nil {
 			return err
 		}

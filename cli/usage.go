@@ -2,7 +2,7 @@ package cli
 
 // usage is the one-line help of every configuration key.
 var usage = map[string]string{
-	"model.path":      "ONNX `file` to import, or a run directory",
+	"model.path":      "ONNX `file` to import",
 	"model.tokenizer": "`path` of a tokenizer directory, vocab.txt or tokenizer.json",
 
 	"task.name":             "what is learnt: classification",

@@ -22,6 +22,7 @@ func verifyCommand(t *terminal) *cobra.Command {
 	var tolerance verify.Tolerance
 	var budget float64
 	var seed uint64
+	var nonFinite bool
 	cmd := &cobra.Command{
 		Use:     "verify A.onnx [B.onnx]",
 		GroupID: groupModel,
@@ -43,6 +44,7 @@ Writes certificate.json beside the file. Exit code 1 means that they differ.`,
 	f.Float64Var(&tolerance.Relative, "rtol", verify.DefaultTolerance.Relative, "relative `tolerance`")
 	f.Float64Var(&budget, "budget", verify.DefaultBudget, "most multiply-adds to spend; larger batches are left out")
 	f.Uint64Var(&seed, "seed", 1, "seed of random tokens")
+	f.BoolVar(&nonFinite, "allow-non-finite", false, "accept weights that are NaN or infinite")
 	addDeviceFlags(f)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 2 && run != "" {
@@ -85,7 +87,7 @@ Writes certificate.json beside the file. Exit code 1 means that they differ.`,
 				cert, err = checkAgainst(cmd.Context(), r.Device, args[0], ofRun(c), opt)
 			}
 		default:
-			cert, err = checkAlone(cmd, r.Device, args[0], tokenizer, opt)
+			cert, err = checkAlone(cmd, r.Device, args[0], tokenizer, nonFinite, opt)
 		}
 		if err != nil {
 			return err

@@ -87,7 +87,7 @@ type Sift struct {
 
 // Device says where to compute.
 type Device struct {
-	Name    string `mapstructure:"name" yaml:"name"`       // auto | cpu | reference
+	Name    string `mapstructure:"name" yaml:"name"`       // auto | cpu | reference | cuda | vulkan; a build may lack the last two
 	Threads int    `mapstructure:"threads" yaml:"threads"` // 0: all cores
 	ISA     string `mapstructure:"isa" yaml:"isa"`         // auto | avx512 | avx2 | portable | go
 }

@@ -185,7 +185,7 @@ func (s Sift) validate() error {
 
 func (d Device) validate() error {
 	return first(
-		oneOf("device.name", d.Name, "auto", "cpu", "reference"),
+		oneOf("device.name", d.Name, "auto", "cpu", "reference", "cuda", "vulkan"),
 		intFrom("device.threads", d.Threads, 0),
 		oneOf("device.isa", d.ISA, "auto", "avx512", "avx2", "portable", "go"),
 	)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"sift/backend"
@@ -76,8 +77,13 @@ func openRun(dir string, opt OpenOptions) (*Classifier, error) {
 	if opt.Tokenizer == "" {
 		opt.Tokenizer = filepath.Join(dir, modelDir)
 	}
-	c.Tokenizer, err = text.Load(opt.Tokenizer)
-	return c, err
+	if opt.Labels != nil {
+		return nil, fault.New(fault.Usage, "%s: a run has its labels, %s; others cannot be given", dir, strings.Join(c.Labels, ","))
+	}
+	if c.Tokenizer, err = text.Load(opt.Tokenizer); err != nil {
+		return nil, err
+	}
+	return c, checkVocabulary(c.Tokenizer, c.Config, opt.Tokenizer, nil)
 }
 
 // openWeights opens the checkpoint of a run that opt asks for.
