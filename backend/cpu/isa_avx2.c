@@ -1,3 +1,5 @@
+//go:build unix
+
 /* The kernels for AVX2, FMA and BMI2 (Haswell, Zen and later). */
 #ifdef __x86_64__
 #if defined(__clang__)

@@ -1,3 +1,5 @@
+//go:build unix
+
 /* The kernels for AVX-512 (F, BW, DQ, VL: every server core since Skylake-SP and Zen 4). */
 #ifdef __x86_64__
 #if defined(__clang__)

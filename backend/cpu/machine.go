@@ -1,16 +1,12 @@
-//go:build cgo
+//go:build cgo && unix
 
 package cpu
 
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
 // processor returns the processor's name as /proc/cpuinfo has it, else the architecture.
@@ -41,24 +37,4 @@ func memoryBytes() int64 {
 		}
 	}
 	return 0
-}
-
-// cores counts the processor cores (not hardware threads) this process may run on.
-func cores() int {
-	var allowed unix.CPUSet
-	if err := unix.SchedGetaffinity(0, &allowed); err != nil {
-		return runtime.NumCPU()
-	}
-	seen := map[string]bool{}
-	for cpu := range 1024 {
-		if !allowed.IsSet(cpu) {
-			continue
-		}
-		siblings, err := os.ReadFile(filepath.Join("/sys/devices/system/cpu/cpu"+strconv.Itoa(cpu), "topology/thread_siblings_list"))
-		if err != nil {
-			siblings = []byte(strconv.Itoa(cpu))
-		}
-		seen[strings.TrimSpace(string(siblings))] = true
-	}
-	return max(1, len(seen))
 }

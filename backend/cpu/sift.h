@@ -139,13 +139,15 @@ extern const struct entry sift_avx2[OP_COUNT];
 extern const struct entry sift_avx512[OP_COUNT];
 #endif
 
+/* sift_alloc returns zeroed memory, NULL if there is none; sift_free takes the same size. */
+void *sift_alloc(long bytes);
+void sift_free(void *p, long bytes);
+
+/* A device: its threads and workspaces. sift_run carries out one operation on all of them. */
 struct sift;
 int sift_best_isa(void);
 struct sift *sift_open(int threads, int isa);
 void sift_close(struct sift *s);
 int sift_run(struct sift *s, int op, const void *args);
-double sift_seconds(void);
-void *sift_alloc(long bytes);
-void sift_free(void *p, long bytes);
 
 #endif
