@@ -22,6 +22,7 @@ type graphBuilder struct {
 	halved  map[string]bool   // roles stored as float16
 	nodes   message
 	outputs message
+	shapes  message       // of values within the graph
 	tensors []initializer // the parameters in the order of bert.Params, then constants
 	known   map[string]bool
 	changes *Changes
@@ -174,6 +175,9 @@ func (b *graphBuilder) embeddings() string {
 	}
 	positions := b.node("Range", p+"/Range", []string{start, end, b.integer("index.1", 1)})
 	sum = b.node("Add", p+"/Add_2", []string{sum, b.lookup(p+"/position_embeddings", bert.RolePosition, positions)})
+	// Nobody can infer that as many positions were looked up as there are tokens. With this
+	// shape known, ONNX Runtime knows all others and fuses residual sums into LayerNorms.
+	b.shapes = b.shapes.bytes(13, valueProto(sum, Float, []Dim{batchDim, sequenceDim, fixedDim(b.cfg.Hidden)}))
 	return b.norm(p+"/LayerNorm", sum, bert.RoleEmbeddingsGamma, bert.RoleEmbeddingsBeta, "")
 }
 

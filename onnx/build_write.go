@@ -90,7 +90,7 @@ func (b *graphBuilder) pieces(location string, external []placed) (list []piece,
 			head = head.bytes(11, valueProto(name, Int64, []Dim{batchDim, sequenceDim}))
 		}
 	}
-	head = append(head, b.outputs...)
+	head = append(append(head, b.outputs...), b.shapes...)
 	add(nil)
 
 	start := message(nil).number(1, builtIR).text(2, builtBy)
