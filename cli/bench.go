@@ -158,38 +158,38 @@ func gemmSizes(rows, h, f, vocab, labelled int) []gemmSize {
 }
 
 func benchGemmCommand(t *terminal) *cobra.Command {
-	var rows, hidden, intermediate, vocab, runs int
+	var of benchSize
+	var rows, runs int
 	var size string
 	cmd := &cobra.Command{
 		Use:   "gemm",
 		Short: "Time the matrix products of a BERT step.",
 		Long: `Time the matrix products of a BERT step, or one product given as --size MxNxK. The median of
 several runs is shown, as a share of the multiply-add peak measured just before.`,
-		Example: `  sift bench gemm --rows 1024
+		Example: `  sift bench gemm --preset bert-base --batch 8 --length 128
   sift bench gemm --size 1024x3072x768 --json`,
 		Args: noArguments,
 	}
 	flags := cmd.Flags()
-	flags.IntVar(&rows, "rows", 1024, "`tokens` in the batch")
-	flags.IntVar(&hidden, "hidden", 768, "hidden `size`")
-	flags.IntVar(&intermediate, "intermediate", 0, "intermediate `size` (default 4 x hidden)")
-	flags.IntVar(&vocab, "vocab", 30522, "vocabulary `size`")
+	of.add(flags)
+	flags.IntVar(&rows, "rows", 0, "`tokens` in the batch (default batch x length)")
 	flags.IntVar(&runs, "runs", 9, "timed `runs` of each product, the median counts")
 	flags.StringVar(&size, "size", "", "one product `MxNxK`, timed in all four transpose forms, instead")
 	addDeviceFlags(flags)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if intermediate == 0 {
-			intermediate = 4 * hidden
+		if err := of.settle(cmd); err != nil {
+			return err
 		}
-		for _, f := range []struct {
-			name  string
-			value int
-		}{{"rows", rows}, {"hidden", hidden}, {"intermediate", intermediate}, {"vocab", vocab}, {"runs", runs}} {
-			if f.value < 1 || f.value > 1<<24 {
-				return fault.New(fault.Usage, "--%s: %d: must be from 1 to %d", f.name, f.value, 1<<24)
-			}
+		if !cmd.Flags().Changed("rows") {
+			rows = of.batch * of.length
 		}
-		sizes := gemmSizes(rows, hidden, intermediate, vocab, max(1, rows*15/100))
+		if rows < 1 || rows > 1<<24 {
+			return fault.New(fault.Usage, "--rows: %d: must be from 1 to %d", rows, 1<<24)
+		}
+		if runs < 1 || runs > 1000 {
+			return fault.New(fault.Usage, "--runs: %d: must be from 1 to 1000", runs)
+		}
+		sizes := gemmSizes(rows, of.hidden, of.intermediate, of.vocab, max(1, rows*15/100))
 		if size != "" {
 			m, n, k, err := parseSize(size)
 			if err != nil {

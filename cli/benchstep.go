@@ -5,16 +5,15 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"sift/backend"
-	"sift/bert"
 	"sift/fault"
 	"sift/sifting"
 	"sift/train"
 )
 
 func benchStepCommand(t *terminal) *cobra.Command {
-	var layers, hidden, heads, intermediate, vocab, batch, length, runs, exit int
-	var precision, score string
+	var size benchSize
+	var runs, exit int
+	var score string
 	var dropout, keep float64
 	var naive bool
 	cmd := &cobra.Command{
@@ -23,19 +22,12 @@ func benchStepCommand(t *terminal) *cobra.Command {
 		Long: `Time whole training steps of a BERT with random data: masked-LM and next-sentence loss with 15% of
 the tokens labelled, backward pass, clipping and AdamW. The operations counted are the necessary ones
 of the sequences back-propagated; the share is of the multiply-add peak measured just before.`,
-		Example: `  sift bench step --layers 12 --hidden 768 --heads 12 --batch 8 --length 128
+		Example: `  sift bench step --preset bert-base --batch 8 --length 128
   sift bench step --layers 6 --hidden 384 --heads 12 --batch 32 --length 64 --score loss --exit 1`,
 		Args: noArguments,
 	}
 	f := cmd.Flags()
-	f.IntVar(&layers, "layers", 12, "encoder `layers`")
-	f.IntVar(&hidden, "hidden", 768, "hidden `size`")
-	f.IntVar(&heads, "heads", 12, "attention `heads`")
-	f.IntVar(&intermediate, "intermediate", 0, "intermediate `size` (default 4 x hidden)")
-	f.IntVar(&vocab, "vocab", 30522, "vocabulary `size`")
-	f.IntVar(&batch, "batch", 8, "`sequences` back-propagated")
-	f.IntVar(&length, "length", 128, "`tokens` of each sequence")
-	f.StringVar(&precision, "precision", "f32", "compute type: f32")
+	size.add(f)
 	f.Float64Var(&dropout, "dropout", 0.1, "dropout `probability`, attention's too")
 	f.StringVar(&score, "score", "none", "selection: none, loss, entropy or random")
 	f.IntVar(&exit, "exit", 1, "exit `layer` of the selection")
@@ -44,20 +36,11 @@ of the sequences back-propagated; the share is of the multiply-add peak measured
 	f.IntVar(&runs, "runs", 5, "timed `steps`, the median counts")
 	addDeviceFlags(f)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if intermediate == 0 {
-			intermediate = 4 * hidden
+		if err := size.settle(cmd); err != nil {
+			return err
 		}
-		for _, p := range []struct {
-			name        string
-			value, most int
-		}{{"layers", layers, 1000}, {"hidden", hidden, 1 << 16}, {"heads", heads, 1 << 12}, {"intermediate", intermediate, 1 << 18},
-			{"vocab", vocab, 1 << 24}, {"batch", batch, 1 << 16}, {"length", length, 1 << 16}, {"runs", runs, 1000}} {
-			if p.value < 1 || p.value > p.most {
-				return fault.New(fault.Usage, "--%s: %d: must be from 1 to %d", p.name, p.value, p.most)
-			}
-		}
-		if precision != "f32" {
-			return fault.New(fault.Usage, "--precision: %q: this build computes in f32", precision)
+		if runs < 1 || runs > 1000 {
+			return fault.New(fault.Usage, "--runs: %d: must be from 1 to 1000", runs)
 		}
 		if !(keep > 0 && keep <= 1) {
 			return fault.New(fault.Usage, "--keep: %v: must be above 0 and at most 1", keep)
@@ -70,9 +53,7 @@ of the sequences back-propagated; the share is of the multiply-add peak measured
 		if !ok {
 			return fault.New(fault.Usage, "--score: %q: must be none, loss, entropy or random", score)
 		}
-		cfg := bert.Config{Layers: layers, Hidden: hidden, Heads: heads, Intermediate: intermediate, Vocab: vocab,
-			Positions: max(512, length), TypeVocab: 2, Activation: backend.GeluErf, Eps: 1e-12,
-			HasPooler: true, HasMLM: true, HasNSP: true, TiedDecoder: true}
+		cfg := size.config()
 		if err := cfg.Validate(); err != nil {
 			return fault.New(fault.Usage, "%v", err)
 		}
@@ -82,7 +63,7 @@ of the sequences back-propagated; the share is of the multiply-add peak measured
 		}
 		defer device.Close()
 		result, err := train.BenchStep(cmd.Context(), train.BenchOptions{
-			Device: device, Model: cfg, Seqs: batch, Length: length, Warmup: 2, Runs: runs, Seed: 1,
+			Device: device, Model: cfg, Seqs: size.batch, Length: size.length, Warmup: 2, Runs: runs, Seed: 1,
 			Sift: sifting.Options{Score: kind, ExitLayer: exit, Keep: keep, Reuse: !naive, ScoringDropout: true,
 				Dropout: dropout, AttentionDropout: dropout},
 		})
@@ -114,8 +95,8 @@ of the sequences back-propagated; the share is of the multiply-add peak measured
 			ISA              string  `json:"isa"`
 			Threads          int     `json:"threads"`
 		}{float64(result.KeptRows) / seconds, seconds, median(result.ScoreSeconds), median(result.OptimizerSeconds),
-			result.FLOPs / seconds / 1e9, peak, 0, peakMemory(), result.DeviceBytes, layers, hidden, heads, intermediate, vocab,
-			batch, length, precision, result.Parameters, result.Drawn, result.Kept, device.Info().ISA, device.Info().Threads}
+			result.FLOPs / seconds / 1e9, peak, 0, peakMemory(), result.DeviceBytes,
+			size.layers, size.hidden, size.heads, size.intermediate, size.vocab, size.batch, size.length, size.precision, result.Parameters, result.Drawn, result.Kept, device.Info().ISA, device.Info().Threads}
 		if peak > 0 {
 			out.ShareOfPeak = out.GFLOPS / peak
 		}
@@ -126,7 +107,7 @@ of the sequences back-propagated; the share is of the multiply-add peak measured
 step      %8.1f ms (optimiser %.1f ms, scoring %.1f ms), %.0f tokens/s back-propagated
 work      %8.1f GFLOP/s, %.1f%% of the peak of %.1f GFLOP/s
 memory    %8.1f MB at the peak of the process, %.1f MB of it on the device
-`, layers, hidden, heads, batch, length, out.Parameters, out.ISA, counted(out.Threads, "thread"),
+`, size.layers, size.hidden, size.heads, size.batch, size.length, out.Parameters, out.ISA, counted(out.Threads, "thread"),
 			seconds*1e3, out.OptimizerSeconds*1e3, out.ScoreSeconds*1e3, out.TokensPerSecond,
 			out.GFLOPS, 100*out.ShareOfPeak, peak, float64(out.PeakMemoryBytes)/1e6, float64(out.DeviceBytes)/1e6)
 	}
