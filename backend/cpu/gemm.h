@@ -4,15 +4,17 @@
  * panels is packed by the thread that will use it, a chunk at a time, and only the other one
  * is packed once for all threads.
  *
- *   kc     steps of k per pass, at most KC: a panel of A (MR x kc) then fits the first-level
- *          cache beside what streams past it. The passes are as even as can be. This is the only cut
- *          that rounding can see, and it depends on K alone.
+ *   kc     steps of k per pass: all of them up to KC_WHOLE, which saves reading C again, else at most
+ *          KC, so that a panel of A (MR x kc) fits the first-level cache beside what streams past
+ *          it. The passes are as even as can be. This is the only cut that rounding can see, and it
+ *          depends on K alone.
  *   chunk  CHUNK_A or CHUNK_B panels of kc steps, about 200 KiB: they stay in the thread's
  *          second-level cache while the shared panels go by, beside what the next chunk will be
  *          packed from, which is fetched meanwhile. Fewer panels if threads would idle.
  *
  * While the threads work through the chunks of one pass, the shared panels of the next are
  * packed beside it: one barrier a pass. */
+#define KC_WHOLE 768
 #define KC 512
 #define CHUNK_A 8
 #define CHUNK_B 4
@@ -28,7 +30,7 @@ struct gemm_plan {
 static struct gemm_plan gemm_plan(const struct op_gemm *g, int threads) {
 	struct gemm_plan p;
 	long mp = ceildiv(g->m, MR), np = ceildiv(g->n, NR);
-	p.passes = maxl(1, ceildiv(g->k, KC));
+	p.passes = g->k <= KC_WHOLE ? 1 : ceildiv(g->k, KC);
 	p.kc = roundup(ceildiv(g->k, p.passes), 4);
 	p.passes = maxl(1, ceildiv(g->k, maxl(1, p.kc)));
 	p.own_b = np * NR >= mp * MR;
