@@ -8,7 +8,7 @@
  *          KC, so that a panel of A (MR x kc) fits the first-level cache beside what streams past
  *          it. The passes are as even as can be. This is the only cut that rounding can see, and it
  *          depends on K alone.
- *   chunk  CHUNK_A or CHUNK_B panels of kc steps, about 200 KiB: they stay in the thread's
+ *   chunk  CHUNK_A or CHUNK_B panels of kc steps, 200 to 400 KiB: they stay in the thread's
  *          second-level cache while the shared panels go by, beside what the next chunk will be
  *          packed from, which is fetched meanwhile. Fewer panels if threads would idle.
  *
@@ -143,18 +143,19 @@ static void gemm_run(struct team *t, int tid, const void *args) {
 	const struct op_gemm *g = args;
 	struct gemm_plan p = gemm_plan(g, t->threads);
 	float *own = (float *)t->scratch[tid], *shared = (float *)t->shared;
-	long packs = ceildiv(p.other, PACK_PANELS), tasks = p.chunks * p.parts;
+	long group = minl(PACK_PANELS, ceildiv(p.other, 4 * t->threads)); /* panels per packing task */
+	long packs = p.other > 0 ? ceildiv(p.other, group) : 0, tasks = p.chunks * p.parts;
 	/* Pass s packs the shared panels of s and multiplies with those of s-1. */
 	for (long s = 0; s <= p.passes; s++) {
 		long now = s < p.passes ? packs : 0, then = s > 0 ? tasks : 0;
 		for (long q; (q = team_next(t)) < now + then;) {
 			if (q < now) {
-				long k = s * p.kc, kc = minl(p.kc, g->k - k), i = q * PACK_PANELS;
+				long k = s * p.kc, kc = minl(p.kc, g->k - k), i = q * group;
 				float *dst = shared + (s & 1) * p.shared;
 				if (p.own_b)
-					gemm_pack_a(g, dst + i * MR * kc, i, minl(p.other, i + PACK_PANELS), k, kc);
+					gemm_pack_a(g, dst + i * MR * kc, i, minl(p.other, i + group), k, kc);
 				else
-					gemm_pack_b(g, dst + i * NR * kc, i, minl(p.other, i + PACK_PANELS), k, kc);
+					gemm_pack_b(g, dst + i * NR * kc, i, minl(p.other, i + group), k, kc);
 				continue;
 			}
 			long k = (s - 1) * p.kc, kc = minl(p.kc, g->k - k);
