@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -518,6 +519,45 @@ func TestPretrainingOrder(t *testing.T) {
 		}
 		if equal != [3]int{} {
 			t.Errorf("of %d examples %v are equal to those of other epochs and seeds", p.Len(), equal)
+		}
+	}
+}
+
+// TestPretrainingReference has the examples that a second implementation, in Python, makes
+// of a small corpus under the same seed.
+func TestPretrainingReference(t *testing.T) {
+	tok := counting(t, 95)
+	c := countingCorpus(t, tok, [][]int{{3, 9, 4}, {5}, {2, 6, 1, 12}, {20, 1, 1}})
+	p := pretraining(t, tok, c, PretrainingOptions{
+		MaxLength: 20, NextSentence: true, ShortShare: 0.5, MaskShare: 0.15, Replace: [3]float64{0.8, 0.1, 0.1}, Seed: 0x123456789abcdef0,
+	})
+	want := []struct {
+		ids    []int32
+		labels map[int]int32
+		nsp    int32
+	}{
+		{[]int32{2, 21, 4, 23, 24, 25, 3, 4, 9, 4, 11, 12, 13, 14, 15, 16, 17, 18, 19, 3}, map[int]int32{2: 22, 7: 8, 9: 10}, 1},
+		{[]int32{2, 26, 27, 28, 29, 30, 31, 4, 33, 3, 36, 4, 38, 39, 40, 41, 4, 43, 44, 3}, map[int]int32{7: 32, 11: 37, 16: 42}, 0},
+		{[]int32{2, 48, 49, 50, 4, 4, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63, 3, 67, 3}, map[int]int32{4: 51, 5: 52, 7: 54}, 0},
+		{[]int32{2, 67, 3, 28, 29, 30, 31, 4, 33, 34, 35, 36, 4, 38, 39, 40, 41, 42, 43, 3}, map[int]int32{7: 32, 11: 36, 12: 37}, 1},
+		{[]int32{2, 5, 6, 4, 8, 9, 10, 4, 12, 13, 14, 15, 16, 3, 21, 4, 23, 24, 25, 3}, map[int]int32{3: 7, 7: 11, 15: 22}, 1},
+		{[]int32{2, 8, 9, 10, 11, 12, 13, 14, 15, 16, 3, 4, 18, 19, 20, 3}, map[int]int32{4: 11, 11: 17}, 0},
+		{[]int32{2, 21, 22, 23, 24, 25, 3, 5, 4, 7, 8, 9, 10, 11, 4, 13, 14, 15, 16, 3}, map[int]int32{4: 24, 8: 6, 14: 12}, 1},
+	}
+	if p.Len() != len(want) {
+		t.Fatalf("%d examples", p.Len())
+	}
+	var x PretrainingExample
+	for i, w := range want {
+		p.Fill(&x, 1<<32+2, i)
+		labels := make(map[int]int32)
+		for j, label := range x.MLMLabels {
+			if label != NoLabel {
+				labels[j] = label
+			}
+		}
+		if !slices.Equal(x.IDs, w.ids) || !maps.Equal(labels, w.labels) || x.NSP != w.nsp {
+			t.Errorf("example %d:\n got %v %v %d\nwant %v %v %d", i, x.IDs, labels, x.NSP, w.ids, w.labels, w.nsp)
 		}
 	}
 }
