@@ -1,7 +1,7 @@
 package bert
 
 // Sites number the places where random bits are drawn, for Philox counters. Two sites
-// never share bits; sites 4 to 7 are free for data (masking, shuffling).
+// never share bits: these are low, those of data (package text) come from the top of 16 bits.
 const (
 	SiteEmbeddings = 0 // dropout after the embeddings' LayerNorm
 	SiteClassifier = 1 // dropout on the pooled output, before the classifier
