@@ -67,6 +67,20 @@ func (u *useFlags) open(t *terminal, path string) (*train.Classifier, config.Tas
 	return c, task, nil
 }
 
+// start opens the classifier and the device it runs on, which the caller closes.
+func (u *useFlags) start(cmd *cobra.Command, t *terminal, path string) (*train.Classifier, train.ReadOptions, error) {
+	r, err := resolve(cmd.Flags(), config.Default())
+	if err != nil {
+		return nil, train.ReadOptions{}, err
+	}
+	c, task, err := u.open(t, path)
+	if err != nil {
+		return nil, train.ReadOptions{}, err
+	}
+	device, err := openDevice(r.Device)
+	return c, train.ReadOptions{Device: device, Task: task, BatchSize: u.batch}, err
+}
+
 func evalCommand(t *terminal) *cobra.Command {
 	var u useFlags
 	cmd := &cobra.Command{
@@ -81,20 +95,12 @@ loss, and the confusion matrix, beside the share of the most frequent label.`,
 	}
 	u.add(cmd.Flags(), true)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		r, err := resolve(cmd.Flags(), config.Default())
+		c, opt, err := u.start(cmd, t, args[0])
 		if err != nil {
 			return err
 		}
-		c, task, err := u.open(t, args[0])
-		if err != nil {
-			return err
-		}
-		device, err := openDevice(r.Device)
-		if err != nil {
-			return err
-		}
-		defer device.Close()
-		e, err := c.Evaluate(cmd.Context(), args[1], train.ReadOptions{Device: device, Task: task, BatchSize: u.batch})
+		defer opt.Device.Close()
+		e, err := c.Evaluate(cmd.Context(), args[1], opt)
 		if err != nil {
 			return err
 		}
@@ -142,20 +148,11 @@ Each line of output is one JSON object with the text, the label, and every label
 		if (len(args) == 2) == (len(texts) > 0) {
 			return fault.New(fault.Usage, "sift predict needs either a file or --say")
 		}
-		r, err := resolve(cmd.Flags(), config.Default())
+		c, opt, err := u.start(cmd, t, args[0])
 		if err != nil {
 			return err
 		}
-		c, task, err := u.open(t, args[0])
-		if err != nil {
-			return err
-		}
-		device, err := openDevice(r.Device)
-		if err != nil {
-			return err
-		}
-		defer device.Close()
-		opt := train.ReadOptions{Device: device, Task: task, BatchSize: u.batch}
+		defer opt.Device.Close()
 		if len(texts) > 0 {
 			predictions, err := c.PredictTexts(cmd.Context(), texts, nil, opt)
 			if err != nil {
