@@ -2,7 +2,6 @@ package cli
 
 import (
 	"reflect"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -47,10 +46,7 @@ variables and flags have been merged, and where each came from.`,
 			if t.json {
 				continue
 			}
-			if list, ok := value.([]string); ok {
-				value = strings.Join(list, ",")
-			}
-			if err := t.print("%-24s %-24v %s\n", s.key, value, r.source[s.key]); err != nil {
+			if err := t.print("%-24s %-24s %s\n", s.key, display(value), r.source[s.key]); err != nil {
 				return err
 			}
 		}

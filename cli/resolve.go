@@ -181,25 +181,62 @@ func assign(field reflect.Value, value any) error {
 		}
 		field.SetFloat(f)
 	case reflect.Slice:
-		list := []string{}
-		switch x := value.(type) {
-		case []string:
-			list = append(list, x...)
-		case []any:
-			for _, e := range x {
-				list = append(list, fmt.Sprint(e))
+		return assignList(field, value)
+	default:
+		return fmt.Errorf("a key of type %s has no conversion", field.Type())
+	}
+	return nil
+}
+
+// assignList converts to a list. One text is a list too: of paths the one, else of the
+// parts between commas.
+func assignList(field reflect.Value, value any) error {
+	list := []string{}
+	_, paths := field.Interface().(config.Paths)
+	switch x := value.(type) {
+	case nil:
+	case config.Paths:
+		list = append(list, x...)
+	case []string:
+		list = append(list, x...)
+	case []float64:
+		field.Set(reflect.ValueOf(append([]float64{}, x...)))
+		return nil
+	case []any:
+		for _, e := range x {
+			if _, nested := e.(map[string]any); nested {
+				return errors.New("must be a list of texts")
 			}
-		default:
+			list = append(list, fmt.Sprint(e))
+		}
+	case map[string]any:
+		return errors.New("must be a list")
+	default:
+		if text := fmt.Sprint(value); paths {
+			if text != "" {
+				list = strings.Split(text, pathSeparator)
+			}
+		} else {
 			for _, part := range strings.Split(text, ",") {
-				if part = strings.TrimSpace(part); part != "" && value != nil {
+				if part = strings.TrimSpace(part); part != "" {
 					list = append(list, part)
 				}
 			}
 		}
-		field.Set(reflect.ValueOf(list))
-	default:
-		return fmt.Errorf("a key of type %s has no conversion", field.Type())
 	}
+	if field.Type().Elem().Kind() == reflect.Float64 {
+		numbers := make([]float64, len(list))
+		for i, part := range list {
+			f, err := strconv.ParseFloat(part, 64)
+			if err != nil {
+				return fmt.Errorf("%q is not a number", part)
+			}
+			numbers[i] = f
+		}
+		field.Set(reflect.ValueOf(numbers))
+		return nil
+	}
+	field.Set(reflect.ValueOf(list).Convert(field.Type()))
 	return nil
 }
 

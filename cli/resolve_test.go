@@ -88,7 +88,7 @@ func TestBadConfigurationIsRefused(t *testing.T) {
 		{name: "fraction", yaml: "train:\n  micro_batch: 1.5\n", want: `train.micro_batch: "1.5" is not a whole number`},
 		{name: "negative seed", args: []string{"--train.seed", "-1"}, want: `train.seed: "-1"`},
 		{name: "bool", args: []string{"--sift.reuse=perhaps"}, want: `sift.reuse: "perhaps" is neither true nor false`},
-		{name: "list for text", yaml: "data:\n  train: [a, b]\n", want: "data.train: must be one text"},
+		{name: "list for text", yaml: "model:\n  path: [a, b]\n", want: "model.path: must be one text"},
 		{name: "scalar section", yaml: "train: 3\n", want: "line 1: train must hold keys"},
 		{name: "broken", yaml: "train: [\n", want: "c.yaml: yaml"},
 		{name: "list file", yaml: "- a\n", want: "sections such as train: expected"},

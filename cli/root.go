@@ -181,11 +181,25 @@ func usageText(cmd *cobra.Command) error {
 
 // keyValue is a flag for a configuration key: any text, checked when the configuration is resolved.
 // Its types are not pflag's own names, which viper would convert by itself, and laxly.
-type keyValue struct{ text, kind string }
+type keyValue struct {
+	text, kind string
+	paths, set bool
+}
 
-func (k *keyValue) String() string     { return k.text }
-func (k *keyValue) Set(s string) error { k.text = s; return nil }
-func (k *keyValue) Type() string       { return k.kind }
+func (k *keyValue) String() string { return k.text }
+func (k *keyValue) Type() string   { return k.kind }
+
+// Set replaces the text, or adds a path to those given before.
+func (k *keyValue) Set(s string) error {
+	if k.paths && k.set {
+		s = k.text + pathSeparator + s
+	}
+	k.text, k.set = s, true
+	return nil
+}
+
+// pathSeparator stands between the paths of a flag that was repeated: no path holds it.
+const pathSeparator = "\x00"
 
 // addConfigFlags declares --section.key for every key, the aliases asked for, and --config.
 func addConfigFlags(flags *pflag.FlagSet, base config.Config, short ...string) {
@@ -211,14 +225,25 @@ func addConfigFlag(flags *pflag.FlagSet, name string, s setting, base config.Con
 	if kv.kind == "" {
 		kv.kind = "text"
 	}
+	if _, kv.paths = value.Interface().(config.Paths); kv.paths {
+		kv.kind = "path"
+	}
 	flag := flags.VarPF(kv, name, "", usage[s.key])
 	if s.typ.Kind() == reflect.Bool {
 		flag.NoOptDefVal = "true"
 	}
-	if !value.IsZero() {
-		flag.DefValue = fmt.Sprint(value.Interface())
-		if list, ok := value.Interface().([]string); ok {
-			flag.DefValue = strings.Join(list, ",")
-		}
+	if !value.IsZero() && !(value.Kind() == reflect.Slice && value.Len() == 0) {
+		flag.DefValue = display(value.Interface())
 	}
+}
+
+// display writes a key's value as a flag takes it.
+func display(value any) string {
+	switch x := value.(type) {
+	case []string:
+		return strings.Join(x, ",")
+	case []float64:
+		return strings.Join(strings.Fields(strings.Trim(fmt.Sprint(x), "[]")), ",")
+	}
+	return fmt.Sprint(value)
 }

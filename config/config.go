@@ -3,6 +3,8 @@
 // files, environment and flags.
 package config
 
+import "strings"
+
 // Config is a whole run. Keys are written section.key, for example train.seed.
 type Config struct {
 	Model     Model     `mapstructure:"model" yaml:"model"`
@@ -14,15 +16,25 @@ type Config struct {
 	Device    Device    `mapstructure:"device" yaml:"device"`
 }
 
-// Model says where the encoder comes from.
+// Model says where the encoder comes from: a file, or, for pre-training from scratch with
+// no Path, the sizes of a new one.
 type Model struct {
-	Path      string `mapstructure:"path" yaml:"path"`           // ONNX file to import
-	Tokenizer string `mapstructure:"tokenizer" yaml:"tokenizer"` // directory, vocab.txt or tokenizer.json
+	Path         string `mapstructure:"path" yaml:"path"`           // ONNX file to import; empty: from scratch
+	Tokenizer    string `mapstructure:"tokenizer" yaml:"tokenizer"` // directory, vocab.txt or tokenizer.json
+	Layers       int    `mapstructure:"layers" yaml:"layers"`
+	Hidden       int    `mapstructure:"hidden" yaml:"hidden"`
+	Heads        int    `mapstructure:"heads" yaml:"heads"`
+	Intermediate int    `mapstructure:"intermediate" yaml:"intermediate"` // 0: four times hidden
+	Vocab        int    `mapstructure:"vocab" yaml:"vocab"`               // 0: as many as the tokenizer has
+	Positions    int    `mapstructure:"positions" yaml:"positions"`
+	TypeVocab    int    `mapstructure:"type_vocab" yaml:"type_vocab"`
+	Activation   string `mapstructure:"activation" yaml:"activation"` // gelu | gelu_tanh
+	Tied         bool   `mapstructure:"tied" yaml:"tied"`             // the masked-LM decoder is the word embedding
 }
 
 // Task says what is learnt and how to read the labelled files.
 type Task struct {
-	Name           string `mapstructure:"name" yaml:"name"`                         // classification
+	Name           string `mapstructure:"name" yaml:"name"`                         // classification | mlm
 	TextColumn     string `mapstructure:"text_column" yaml:"text_column"`           // name, or number from 1
 	TextPairColumn string `mapstructure:"text_pair_column" yaml:"text_pair_column"` // empty: single texts
 	LabelColumn    string `mapstructure:"label_column" yaml:"label_column"`
@@ -30,12 +42,24 @@ type Task struct {
 	MaxLength      int    `mapstructure:"max_length" yaml:"max_length"` // tokens, [CLS] and [SEP] included
 }
 
-// Data names the files.
+// Data names the files and says how masked-LM examples are made of running text.
 type Data struct {
-	Train  string `mapstructure:"train" yaml:"train"`
-	Valid  string `mapstructure:"valid" yaml:"valid"`
-	Format string `mapstructure:"format" yaml:"format"` // tsv
+	Train           Paths     `mapstructure:"train" yaml:"train"`
+	Valid           Paths     `mapstructure:"valid" yaml:"valid"`
+	Format          string    `mapstructure:"format" yaml:"format"`                     // auto | tsv | text
+	MaskProbability float64   `mapstructure:"mask_probability" yaml:"mask_probability"` // share of tokens to predict
+	MaskReplace     []float64 `mapstructure:"mask_replace" yaml:"mask_replace"`         // of those: [MASK], a random token, itself
+	NextSentence    bool      `mapstructure:"next_sentence" yaml:"next_sentence"`
+	ShortShare      float64   `mapstructure:"short_share" yaml:"short_share"` // examples of a random shorter length
+	ValidShare      float64   `mapstructure:"valid_share" yaml:"valid_share"` // documents held out where valid is empty
 }
+
+// Paths are files and directories. In a configuration file they are one text or a list, a
+// flag may be repeated, an environment variable holds one.
+type Paths []string
+
+// String lists the paths for messages.
+func (p Paths) String() string { return strings.Join(p, ", ") }
 
 // Train is the loop around the step.
 type Train struct {
@@ -95,8 +119,9 @@ type Device struct {
 // Default returns the configuration that fine-tuning starts from.
 func Default() Config {
 	return Config{
-		Task: Task{Name: "classification", TextColumn: "1", LabelColumn: "2", Metric: "accuracy", MaxLength: 128},
-		Data: Data{Format: "tsv"},
+		Model: Model{Layers: 12, Hidden: 768, Heads: 12, Positions: 512, TypeVocab: 2, Activation: "gelu", Tied: true},
+		Task:  Task{Name: "classification", TextColumn: "1", LabelColumn: "2", Metric: "accuracy", MaxLength: 128},
+		Data:  Data{Train: Paths{}, Valid: Paths{}, Format: "auto", MaskProbability: 0.15, MaskReplace: []float64{0.8, 0.1, 0.1}, ShortShare: 0.1},
 		Train: Train{Epochs: 3, MicroBatch: 32, Accumulate: 1, Precision: "f32", Seed: 1, Dropout: 0.1,
 			AttentionDropout: 0.1, ClipNorm: 1, Freeze: "none", SaveEvery: 500, KeepCheckpoints: 2},
 		Optimizer: Optimizer{Name: "adamw", LR: 5e-5, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: 0.01,
@@ -105,4 +130,15 @@ func Default() Config {
 			ScoringDropout: true, ScorePrecision: "f32", Head: "final"},
 		Device: Device{Name: "auto", ISA: "auto"},
 	}
+}
+
+// DefaultPretrain returns the configuration that pre-training starts from: BERT-base by
+// arXiv:2402.07052, section 7, with shorter sequences.
+func DefaultPretrain() Config {
+	c := Default()
+	c.Task.Name = "mlm"
+	c.Data.NextSentence, c.Data.ValidShare = true, 0.02
+	c.Optimizer.LR, c.Optimizer.Warmup = 1e-4, 0.01
+	c.Train.Epochs = 1
+	return c
 }

@@ -24,7 +24,7 @@ func (c *Config) Settle(given func(key string) bool) {
 // Validate reports the first value that is illegal whatever the model and the data
 // are, as a fault.Config error that names the key, the value and what is legal.
 func (c Config) Validate() error {
-	return first(c.Task.validate, c.Data.validate, c.Train.validate, c.Optimizer.validate, c.Sift.validate,
+	return first(c.Model.validate, c.Task.validate, c.Data.validate, c.Train.validate, c.Optimizer.validate, c.Sift.validate,
 		c.Device.validate, c.validateTogether)
 }
 
@@ -33,27 +33,86 @@ func (c Config) ValidateFinetune() error {
 	if err := c.Validate(); err != nil {
 		return err
 	}
+	if err := required("model.path", c.Model.Path, "an ONNX file"); err != nil {
+		return err
+	}
+	return c.validateInputs()
+}
+
+// ValidatePretrain is Validate, and the inputs that pre-training cannot do without.
+func (c Config) ValidatePretrain() error {
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	if c.Task.Name != "mlm" {
+		return illegal("task.name", strconv.Quote(c.Task.Name), "must be mlm to pre-train")
+	}
+	if c.Model.Path == "" && c.Model.Tokenizer == "" {
+		return required("model.tokenizer", "", "a tokenizer directory, vocab.txt or tokenizer.json")
+	}
+	return c.validateInputs()
+}
+
+func (c Config) validateInputs() error {
+	labelled := c.Task.Name == "classification"
 	return first(
-		func() error { return required("model.path", c.Model.Path, "an ONNX file") },
-		func() error { return required("data.train", c.Data.Train, "a labelled file") },
 		func() error {
-			if c.Train.EarlyStopping > 0 && c.Data.Valid == "" {
+			if labelled {
+				return required("data.train", c.Data.Train.String(), "a labelled file")
+			}
+			return required("data.train", c.Data.Train.String(), "text files, directories of them, or prepared data")
+		},
+		func() error {
+			for key, p := range map[string]Paths{"data.train": c.Data.Train, "data.valid": c.Data.Valid} {
+				if labelled && len(p) > 1 {
+					return illegal(key, p, "must be one labelled file")
+				}
+				if slices.Contains(p, "") {
+					return illegal(key, strconv.Quote(p.String()), "one of the paths is empty")
+				}
+			}
+			return nil
+		},
+		func() error {
+			if c.Train.EarlyStopping > 0 && len(c.Data.Valid) == 0 && (labelled || c.Data.ValidShare == 0) {
 				return illegal("train.early_stopping", c.Train.EarlyStopping, "needs data.valid")
 			}
 			return nil
 		},
 		func() error {
-			if c.Data.Valid != "" && c.Data.Valid == c.Data.Train {
-				return illegal("data.valid", c.Data.Valid, "must be another file than data.train")
+			for _, path := range c.Data.Valid {
+				if slices.Contains(c.Data.Train, path) {
+					return illegal("data.valid", path, "must be another file than data.train")
+				}
 			}
 			return nil
 		},
 	)
 }
 
+// validate checks what a model built from scratch needs.
+func (m Model) validate() error {
+	return first(
+		intFrom("model.layers", m.Layers, 1),
+		intFrom("model.hidden", m.Hidden, 1),
+		intFrom("model.heads", m.Heads, 1),
+		func() error {
+			if m.Hidden%m.Heads != 0 {
+				return illegal("model.heads", m.Heads, "must divide model.hidden, which is "+strconv.Itoa(m.Hidden))
+			}
+			return nil
+		},
+		intFrom("model.intermediate", m.Intermediate, 0),
+		intFrom("model.vocab", m.Vocab, 0),
+		intFrom("model.positions", m.Positions, 1),
+		intFrom("model.type_vocab", m.TypeVocab, 0),
+		oneOf("model.activation", m.Activation, "gelu", "gelu_tanh"),
+	)
+}
+
 func (t Task) validate() error {
 	return first(
-		oneOf("task.name", t.Name, "classification"),
+		oneOf("task.name", t.Name, "classification", "mlm"),
 		func() error {
 			return required("task.text_column", t.TextColumn, "a column's name, or its number from 1")
 		},
@@ -65,7 +124,35 @@ func (t Task) validate() error {
 	)
 }
 
-func (d Data) validate() error { return oneOf("data.format", d.Format, "tsv")() }
+func (d Data) validate() error {
+	return first(
+		oneOf("data.format", d.Format, "auto", "tsv", "text"),
+		func() error {
+			if p := d.MaskProbability; !(p > 0 && p < 1) {
+				return illegal("data.mask_probability", p, "must be above 0 and below 1")
+			}
+			return nil
+		},
+		d.validateReplace,
+		share("data.short_share", d.ShortShare),
+		probability("data.valid_share", d.ValidShare),
+	)
+}
+
+func (d Data) validateReplace() error {
+	const legal = "must be three shares that add up to 1: replaced by [MASK], by a random token, kept"
+	sum := 0.0
+	for _, p := range d.MaskReplace {
+		if !(p >= 0 && p <= 1) {
+			return illegal("data.mask_replace", d.MaskReplace, legal)
+		}
+		sum += p
+	}
+	if len(d.MaskReplace) != 3 || math.Abs(sum-1) > 1e-6 {
+		return illegal("data.mask_replace", d.MaskReplace, legal)
+	}
+	return nil
+}
 
 func (t Train) validate() error {
 	return first(
@@ -199,6 +286,9 @@ func (c Config) validateTogether() error {
 	if c.Train.MicroBatch > MaxDrawn {
 		return illegal("train.micro_batch", c.Train.MicroBatch, "must be at most "+strconv.Itoa(MaxDrawn))
 	}
+	if err := c.validateTask(); err != nil {
+		return err
+	}
 	if c.Sift.Score == "none" {
 		return nil
 	}
@@ -210,6 +300,31 @@ func (c Config) validateTogether() error {
 			" sequences for a micro-batch of "+strconv.Itoa(c.Train.MicroBatch)+"; at most "+strconv.Itoa(MaxDrawn))
 	}
 	return nil
+}
+
+// validateTask checks the keys that one task has and the other has not.
+func (c Config) validateTask() error {
+	if c.Task.Name == "classification" {
+		if c.Data.Format == "text" {
+			return illegal("data.format", strconv.Quote("text"), "classification reads tsv")
+		}
+		return nil
+	}
+	return first(
+		func() error {
+			if c.Data.Format == "tsv" {
+				return illegal("data.format", strconv.Quote("tsv"), "task.name mlm reads text")
+			}
+			return nil
+		},
+		func() error {
+			if c.Task.Metric != "accuracy" {
+				return illegal("task.metric", strconv.Quote(c.Task.Metric), "must be accuracy for task.name mlm")
+			}
+			return nil
+		},
+		intFrom("task.max_length", c.Task.MaxLength, 8),
+	)
 }
 
 func first(rules ...func() error) error {
@@ -266,6 +381,15 @@ func above(key string, value float64) func() error {
 	return func() error {
 		if !(value > 0) || math.IsInf(value, 0) {
 			return illegal(key, value, "must be a finite number above 0")
+		}
+		return nil
+	}
+}
+
+func share(key string, value float64) func() error {
+	return func() error {
+		if !(value >= 0 && value <= 1) {
+			return illegal(key, value, "must be from 0 to 1")
 		}
 		return nil
 	}

@@ -10,7 +10,7 @@ import (
 
 func legal() Config {
 	c := Default()
-	c.Model.Path, c.Data.Train = "m.onnx", "train.tsv"
+	c.Model.Path, c.Data.Train = "m.onnx", Paths{"train.tsv"}
 	return c
 }
 
@@ -30,7 +30,7 @@ func TestIllegalValues(t *testing.T) {
 		want string // how the message begins
 		set  func(*Config)
 	}{
-		{"task.name: \"regression\": must be classification", func(c *Config) { c.Task.Name = "regression" }},
+		{"task.name: \"regression\": must be one of classification, mlm", func(c *Config) { c.Task.Name = "regression" }},
 		{"task.text_column: not set", func(c *Config) { c.Task.TextColumn = "" }},
 		{"task.label_column: not set", func(c *Config) { c.Task.LabelColumn = "" }},
 		{"task.metric: \"auc\": must be one of accuracy, f1, mcc", func(c *Config) { c.Task.Metric = "auc" }},
@@ -90,8 +90,8 @@ func TestIllegalValues(t *testing.T) {
 		{"device.threads: -1", func(c *Config) { c.Device.Threads = -1 }},
 		{"device.isa: \"sse\"", func(c *Config) { c.Device.ISA = "sse" }},
 		{"model.path: not set", func(c *Config) { c.Model.Path = "" }},
-		{"data.train: not set", func(c *Config) { c.Data.Train = "" }},
-		{"data.valid: train.tsv", func(c *Config) { c.Data.Valid = "train.tsv" }},
+		{"data.train: not set", func(c *Config) { c.Data.Train = nil }},
+		{"data.valid: train.tsv", func(c *Config) { c.Data.Valid = Paths{"train.tsv"} }},
 		{"train.early_stopping: 2: needs data.valid", func(c *Config) { c.Train.EarlyStopping = 2 }},
 	}
 	for _, k := range cases {
@@ -136,7 +136,7 @@ func TestFrozenLayers(t *testing.T) {
 
 func TestResumeConflicts(t *testing.T) {
 	a, b := legal(), legal()
-	b.Train.SaveEvery, b.Train.KeepCheckpoints, b.Device.Threads, b.Data.Train = 7, 5, 3, "moved.tsv"
+	b.Train.SaveEvery, b.Train.KeepCheckpoints, b.Device.Threads, b.Data.Train = 7, 5, 3, Paths{"moved.tsv"}
 	if got := ResumeConflicts(a, b); len(got) != 0 {
 		t.Errorf("harmless changes refused: %v", got)
 	}

@@ -55,7 +55,7 @@ func writeFixture(t testing.TB) (dir string, cfg config.Config) {
 	}
 	cfg = config.Default()
 	cfg.Model.Path, cfg.Model.Tokenizer = filepath.Join(testdata, "onnx", fixture), filepath.Join(dir, "vocab.txt")
-	cfg.Data.Train, cfg.Data.Valid = filepath.Join(dir, "train.tsv"), filepath.Join(dir, "valid.tsv")
+	cfg.Data.Train, cfg.Data.Valid = config.Paths{filepath.Join(dir, "train.tsv")}, config.Paths{filepath.Join(dir, "valid.tsv")}
 	cfg.Task.TextColumn, cfg.Task.LabelColumn, cfg.Task.MaxLength = "sentence", "label", 16
 	cfg.Train.MicroBatch, cfg.Train.Dropout, cfg.Train.AttentionDropout, cfg.Optimizer.LR = 8, 0, 0, 1e-2
 	cfg.Train.Epochs = 8
@@ -109,7 +109,7 @@ func TestFromFileToFile(t *testing.T) {
 		if !reflect.DeepEqual(c.Labels, []string{"neg", "pos"}) {
 			t.Errorf("%s: labels %v", path, c.Labels)
 		}
-		e, err := c.Evaluate(context.Background(), cfg.Data.Valid, opt)
+		e, err := c.Evaluate(context.Background(), cfg.Data.Valid[0], opt)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,7 +118,7 @@ func TestFromFileToFile(t *testing.T) {
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %+v\nwant %+v", path, got, want)
 		}
-		checkPredictions(t, c, cfg.Data.Valid, opt, want)
+		checkPredictions(t, c, cfg.Data.Valid[0], opt, want)
 	}
 }
 
@@ -173,13 +173,13 @@ func TestBadInputs(t *testing.T) {
 	}{
 		{"no model", fault.Missing, "absent.onnx", func(_ string, c *config.Config) { c.Model.Path = "absent.onnx" }},
 		{"no tokenizer", fault.Missing, "absent.txt", func(_ string, c *config.Config) { c.Model.Tokenizer = "absent.txt" }},
-		{"no training file", fault.Missing, "absent.tsv", func(_ string, c *config.Config) { c.Data.Train = "absent.tsv" }},
-		{"no validation file", fault.Missing, "absent.tsv", func(_ string, c *config.Config) { c.Data.Valid = "absent.tsv" }},
+		{"no training file", fault.Missing, "absent.tsv", func(_ string, c *config.Config) { c.Data.Train = config.Paths{"absent.tsv"} }},
+		{"no validation file", fault.Missing, "absent.tsv", func(_ string, c *config.Config) { c.Data.Valid = config.Paths{"absent.tsv"} }},
 		{"unknown label", fault.Data, "valid.tsv", func(dir string, c *config.Config) {
-			write(t, c.Data.Valid, "sentence\tlabel\nwaa\tmaybe\n")
+			write(t, c.Data.Valid[0], "sentence\tlabel\nwaa\tmaybe\n")
 		}},
 		{"one label", fault.Data, "1 label; at least 2", func(dir string, c *config.Config) {
-			write(t, c.Data.Train, "sentence\tlabel\ngood\tpos\ngood wba\tpos\n")
+			write(t, c.Data.Train[0], "sentence\tlabel\ngood\tpos\ngood wba\tpos\n")
 		}},
 		{"missing column", fault.Data, "train.tsv", func(_ string, c *config.Config) { c.Task.TextColumn = "review" }},
 		{"too long", fault.Config, "task.max_length: 25: the model has positions for 24", func(_ string, c *config.Config) { c.Task.MaxLength = 25 }},
@@ -226,26 +226,26 @@ func TestChangedDataOnResume(t *testing.T) {
 		}
 	}})
 	wantKind(t, err, fault.Interrupted, "interrupted at update 2")
-	data, err := os.ReadFile(cfg.Data.Train)
+	data, err := os.ReadFile(cfg.Data.Train[0])
 	if err != nil {
 		t.Fatal(err)
 	}
-	write(t, cfg.Data.Train, string(data)+"good\tpos\n")
+	write(t, cfg.Data.Train[0], string(data)+"good\tpos\n")
 	again, err := RunConfig(out)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, err = Finetune(context.Background(), again, RunOptions{Out: out, Resume: true, Device: dev})
-	wantKind(t, err, fault.Data, cfg.Data.Train, "data.train", "SHA-256")
+	wantKind(t, err, fault.Data, cfg.Data.Train[0], "data.train", "SHA-256")
 
 	// The same bytes under another name are the same data.
 	moved := filepath.Join(dir, "moved.tsv")
 	write(t, moved, string(data))
-	again.Data.Train = moved
+	again.Data.Train = config.Paths{moved}
 	if _, err = Finetune(context.Background(), again, RunOptions{Out: out, Resume: true, Device: dev}); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := RunConfig(out); err != nil || got.Data.Train != moved {
+	if got, err := RunConfig(out); err != nil || got.Data.Train.String() != moved {
 		t.Errorf("config.yaml names %s, %v", got.Data.Train, err)
 	}
 }

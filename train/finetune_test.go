@@ -213,7 +213,7 @@ func TestFreeze(t *testing.T) {
 func TestDivergence(t *testing.T) {
 	k := newToy(t, func(c *config.Config) {
 		c.Optimizer.LR, c.Optimizer.Schedule, c.Train.ClipNorm, c.Optimizer.WeightDecay = 1e30, "constant", 0, 0
-		c.Train.SaveEvery, c.Data.Valid = 0, ""
+		c.Train.SaveEvery, c.Data.Valid = 0, nil
 	})
 	k.valid = 0
 	_, err := k.run(t, context.Background(), nil)

@@ -64,7 +64,7 @@ func readInputs(cfg config.Config) (*material, error) {
 	if err := checkVocabulary(tok, in.model, cfg.Model.Tokenizer, notice); err != nil {
 		return nil, err
 	}
-	train, data, err := readExamples(cfg.Data.Train, cfg.Task, nil, tok, in.model, notice)
+	train, data, err := readExamples(cfg.Data.Train[0], cfg.Task, nil, tok, in.model, notice)
 	if err != nil {
 		return nil, err
 	}
@@ -77,14 +77,14 @@ func readInputs(cfg config.Config) (*material, error) {
 			if labels, err = reorder(named, labels); err != nil {
 				notice(fmt.Sprintf("%s: its classifier was trained for the labels %s", cfg.Model.Path, strings.Join(named, ", ")))
 				labels = data.Labels
-			} else if train, data, err = readExamples(cfg.Data.Train, cfg.Task, labels, tok, in.model, nil); err != nil {
+			} else if train, data, err = readExamples(cfg.Data.Train[0], cfg.Task, labels, tok, in.model, nil); err != nil {
 				return nil, err
 			}
 		}
 	}
 	in.train, in.labels, in.hashes.Train = train, labels.Names, data.Hash
-	if cfg.Data.Valid != "" {
-		if in.valid, data, err = readExamples(cfg.Data.Valid, cfg.Task, labels, tok, in.model, notice); err != nil {
+	if len(cfg.Data.Valid) > 0 {
+		if in.valid, data, err = readExamples(cfg.Data.Valid[0], cfg.Task, labels, tok, in.model, notice); err != nil {
 			return nil, err
 		}
 		if in.valid.Len() == 0 {
@@ -212,7 +212,14 @@ func reorder(names []string, labels *text.Labels) (*text.Labels, error) {
 // resolvedText is the configuration as config.yaml has it. Paths become absolute, so
 // that a run is continued, and its model exported, from any directory.
 func resolvedText(cfg config.Config) (config.Config, string, error) {
-	for _, p := range []*string{&cfg.Model.Path, &cfg.Model.Tokenizer, &cfg.Data.Train, &cfg.Data.Valid, &cfg.Sift.Replay} {
+	paths := []*string{&cfg.Model.Path, &cfg.Model.Tokenizer, &cfg.Sift.Replay}
+	cfg.Data.Train, cfg.Data.Valid = slices.Clone(cfg.Data.Train), slices.Clone(cfg.Data.Valid)
+	for _, list := range []config.Paths{cfg.Data.Train, cfg.Data.Valid} {
+		for i := range list {
+			paths = append(paths, &list[i])
+		}
+	}
+	for _, p := range paths {
 		if *p == "" {
 			continue
 		}

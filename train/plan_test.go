@@ -140,7 +140,7 @@ func TestPlanRefuses(t *testing.T) {
 		"sift.keep: 0.01: selects 0 of the 10 examples of f.tsv": func(c *config.Config) { c.Sift.Score, c.Sift.Keep = "loss", 0.01 },
 	} {
 		cfg := config.Default()
-		cfg.Train.MicroBatch, cfg.Data.Train = 4, "f.tsv"
+		cfg.Train.MicroBatch, cfg.Data.Train = 4, config.Paths{"f.tsv"}
 		set(&cfg)
 		c, err := newCounting(cfg, 10)
 		if err == nil {

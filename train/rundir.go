@@ -128,8 +128,8 @@ func parseConfig(path string, data []byte) (config.Config, error) {
 // checkResume refuses to continue a checkpoint under other conditions, naming the first.
 func checkResume(c *checkpoint, in *material, cfg config.Config, device deviceRecord) error {
 	for _, f := range []struct{ key, path, was, is string }{
-		{"data.train", cfg.Data.Train, c.Inputs.Train, in.hashes.Train},
-		{"data.valid", cfg.Data.Valid, c.Inputs.Valid, in.hashes.Valid},
+		{"data.train", cfg.Data.Train.String(), c.Inputs.Train, in.hashes.Train},
+		{"data.valid", cfg.Data.Valid.String(), c.Inputs.Valid, in.hashes.Valid},
 		{"model.path", cfg.Model.Path, c.Inputs.Model, in.hashes.Model},
 		{"model.tokenizer", cfg.Model.Tokenizer, c.Inputs.Tokenizer, in.hashes.Tokenizer},
 		{"sift.replay", cfg.Sift.Replay, c.Inputs.Replay, in.hashes.Replay},

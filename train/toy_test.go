@@ -51,7 +51,7 @@ func toyExamples(n int, seed uint64) *examples {
 // toyConfig is a short run of 6 updates an epoch.
 func toyConfig() config.Config {
 	c := config.Default()
-	c.Model.Path, c.Data.Train, c.Data.Valid = "model.onnx", "train.tsv", "valid.tsv"
+	c.Model.Path, c.Data.Train, c.Data.Valid = "model.onnx", config.Paths{"train.tsv"}, config.Paths{"valid.tsv"}
 	c.Task.MaxLength = 8
 	c.Train.MicroBatch, c.Train.Epochs, c.Train.SaveEvery = 4, 2, 5
 	c.Optimizer.LR = 3e-3
