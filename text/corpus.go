@@ -1,6 +1,7 @@
 package text
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -61,8 +62,9 @@ func (s *idStore) appendTo(dst []int32, lo, hi uint32) []int32 {
 // ReadCorpus reads and tokenises the files that paths stand for; see FindCorpus and
 // ReadCorpusFile. Sentences without a token and documents without a sentence are left
 // out. A corpus may have 2^32 - 1 tokens at most, and takes 2 bytes a token (4 if the
-// vocabulary has more than 65,536) and 4 a sentence.
-func (t *Tokenizer) ReadCorpus(paths ...string) (*Corpus, error) {
+// vocabulary has more than 65,536) and 4 a sentence. When ctx ends, so does the reading,
+// with kind fault.Interrupted.
+func (t *Tokenizer) ReadCorpus(ctx context.Context, paths ...string) (*Corpus, error) {
 	files, err := FindCorpus(paths)
 	if err != nil {
 		return nil, err
@@ -71,6 +73,9 @@ func (t *Tokenizer) ReadCorpus(paths ...string) (*Corpus, error) {
 	var ids []int32
 	for _, path := range files {
 		file, err := ReadCorpusFile(path, func(sentence string, first bool) error {
+			if ctx.Err() != nil {
+				return fault.New(fault.Interrupted, "reading was interrupted")
+			}
 			if first {
 				c.closeDocument()
 			}
@@ -136,6 +141,10 @@ func (c *Corpus) digest(d document) [sha256.Size]byte {
 	}
 	return [sha256.Size]byte(h.Sum(nil))
 }
+
+// Close releases what a prepared corpus has mapped, its parts' too. A corpus in memory
+// needs none.
+func (c *Corpus) Close() error { return nil }
 
 // Documents returns the number of documents.
 func (c *Corpus) Documents() int { return len(c.documents) }

@@ -85,7 +85,7 @@ func TestReadCorpusErrors(t *testing.T) {
 		{write(t, "e.txt", " \n"), "holds no text", fault.Data},
 		{"/nonexistent/x.txt", "no such file or directory", fault.Missing},
 	} {
-		_, err := tok.ReadCorpus(c.path)
+		_, err := tok.ReadCorpus(t.Context(), c.path)
 		if fault.KindOf(err) != c.kind || err == nil || err.Error() != c.path+": "+c.want {
 			t.Errorf("%s: %v", c.path, err)
 		}
@@ -101,7 +101,7 @@ func TestReadCorpusErrors(t *testing.T) {
 
 func TestCorpus(t *testing.T) {
 	tok := load(t)
-	c, err := tok.ReadCorpus(sample)
+	c, err := tok.ReadCorpus(t.Context(), sample)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +144,7 @@ func TestCorpus(t *testing.T) {
 func TestCorpusHash(t *testing.T) {
 	tok := load(t)
 	hash := func(content string) string {
-		c, err := tok.ReadCorpus(write(t, "x.txt", content))
+		c, err := tok.ReadCorpus(t.Context(), write(t, "x.txt", content))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -188,7 +188,7 @@ func TestSplit(t *testing.T) {
 	tok := load(t)
 	dir := t.TempDir()
 	read := func() *Corpus {
-		c, err := tok.ReadCorpus(dir)
+		c, err := tok.ReadCorpus(t.Context(), dir)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -250,7 +250,7 @@ func TestSplitFew(t *testing.T) {
 	tok := load(t)
 	dir := t.TempDir()
 	numbered(t, dir, 0, 1)
-	c, err := tok.ReadCorpus(dir)
+	c, err := tok.ReadCorpus(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -266,7 +266,7 @@ func TestSplitFew(t *testing.T) {
 		}
 	}
 	numbered(t, dir, 1, 2)
-	if c, err = tok.ReadCorpus(dir); err != nil {
+	if c, err = tok.ReadCorpus(t.Context(), dir); err != nil {
 		t.Fatal(err)
 	}
 	for seed := range uint64(20) {
@@ -279,7 +279,7 @@ func TestSplitFew(t *testing.T) {
 	}
 	// Copies stay together.
 	same := strings.Repeat("= A title =\n\nThe very same text.\n\n", 5)
-	if c, err = tok.ReadCorpus(write(t, "same.txt", same)); err != nil || c.Documents() != 5 {
+	if c, err = tok.ReadCorpus(t.Context(), write(t, "same.txt", same)); err != nil || c.Documents() != 5 {
 		t.Fatal(err)
 	}
 	if _, _, err := c.Split(0.5, 1); fault.KindOf(err) != fault.Data {

@@ -19,7 +19,7 @@ func TestCorpusPipe(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{fifo, dir} {
-		_, err := load(t).ReadCorpus(path)
+		_, err := load(t).ReadCorpus(t.Context(), path)
 		if fault.KindOf(err) != fault.Missing || !strings.HasPrefix(err.Error(), fifo+": is not a regular file") {
 			t.Errorf("%s: %v", path, err)
 		}

@@ -119,7 +119,7 @@ func TestMaskingIsUniform(t *testing.T) {
 
 func TestMaskingSpecial(t *testing.T) {
 	tok := load(t)
-	c, err := tok.ReadCorpus(write(t, "x.txt", "A [MASK] here. [SEP] and [CLS] there. \u2603\u2603 is unknown. Also [PAD] too.\n\n= T =\n\n\u2603 \u2603. \n"))
+	c, err := tok.ReadCorpus(t.Context(), write(t, "x.txt", "A [MASK] here. [SEP] and [CLS] there. \u2603\u2603 is unknown. Also [PAD] too.\n\n= T =\n\n\u2603 \u2603. \n"))
 	if err != nil {
 		t.Fatal(err)
 	}

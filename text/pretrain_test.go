@@ -28,7 +28,7 @@ func pretraining(t testing.TB, tok *Tokenizer, c *Corpus, o PretrainingOptions) 
 func sampleCorpus(t testing.TB) (*Tokenizer, *Corpus) {
 	t.Helper()
 	tok := load(t)
-	c, err := tok.ReadCorpus(sample)
+	c, err := tok.ReadCorpus(t.Context(), sample)
 	if err != nil {
 		t.Fatal(err)
 	}
