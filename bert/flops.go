@@ -42,3 +42,13 @@ func (c Config) HeadFLOPs(b *Batch) float64 {
 func (c Config) StepFLOPs(b *Batch) float64 {
 	return 3 * (c.ForwardFLOPs(b, c.Layers) + c.HeadFLOPs(b))
 }
+
+// ScoreFLOPs returns the operations of scoring b at exit layer k with the head of obj: the
+// trunk up to that layer, and the masked-LM head on labelled rows or else the classifier.
+func (c Config) ScoreFLOPs(b *Batch, k int, obj Objective) float64 {
+	h, f := float64(c.Hidden), c.ForwardFLOPs(b, k)
+	if obj.MLM {
+		return f + float64(len(b.MLMRows))*(2*h*h+2*h*float64(c.Vocab))
+	}
+	return f + float64(b.Seqs)*2*h*(h+float64(c.Classes))
+}

@@ -108,8 +108,8 @@ func asStored(m *onnx.Match, w, stored bert.Weights) (note string, err error) {
 const runEndBudget = verify.DefaultBudget / 5
 
 // certify returns the check that a finished run's model must pass before it gets its name.
-func certify(t *terminal, d config.Device) func(context.Context, string, *train.Classifier, string) error {
-	return func(ctx context.Context, model string, c *train.Classifier, certificate string) error {
+func certify(t *terminal, d config.Device) func(context.Context, string, *train.Trained, string) error {
+	return func(ctx context.Context, model string, c *train.Trained, certificate string) error {
 		cert, err := checkAgainst(ctx, d, model, ofRun(c), verify.Options{Seed: 1, Budget: runEndBudget})
 		if err != nil {
 			return err
@@ -126,7 +126,7 @@ func certify(t *terminal, d config.Device) func(context.Context, string, *train.
 }
 
 // ofRun is a run's trained model.
-func ofRun(c *train.Classifier) trained {
+func ofRun(c *train.Trained) trained {
 	name := "the trained model"
 	if c.Run != "" {
 		name += " of " + c.Run

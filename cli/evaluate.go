@@ -37,7 +37,7 @@ func (u *useFlags) add(flags *pflag.FlagSet, labelled bool) {
 }
 
 // open reads the classifier and the task, with what the flags override.
-func (u *useFlags) open(t *terminal, path string) (*train.Classifier, config.Task, error) {
+func (u *useFlags) open(t *terminal, path string) (*train.Trained, config.Task, error) {
 	opt := train.OpenOptions{Checkpoint: u.checkpoint, Tokenizer: u.tokenizer, Notice: func(s string) { t.note("%s", s) }}
 	if u.labels != "" {
 		opt.Labels = strings.Split(u.labels, ",")
@@ -68,7 +68,7 @@ func (u *useFlags) open(t *terminal, path string) (*train.Classifier, config.Tas
 }
 
 // start opens the classifier and the device it runs on, which the caller closes.
-func (u *useFlags) start(cmd *cobra.Command, t *terminal, path string) (*train.Classifier, train.ReadOptions, error) {
+func (u *useFlags) start(cmd *cobra.Command, t *terminal, path string) (*train.Trained, train.ReadOptions, error) {
 	r, err := resolve(cmd.Flags(), config.Default())
 	if err != nil {
 		return nil, train.ReadOptions{}, err

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -26,7 +27,7 @@ func exportCommand(t *terminal) *cobra.Command {
 		GroupID: groupModel,
 		Short:   "Write a run's model into the graph it was imported from, and verify it.",
 		Long: `Write a run's weights into the ONNX graph they were imported from: same names, opset and inputs, only
-tensors change. A classifier the graph lacked is added as new nodes with the output "logits". The file
+tensors change. A model from scratch is built whole, at opset 17. A classifier the graph lacked is added as new nodes with the output "logits". The file
 gets its name only after it has been verified against the trained model.`,
 		Example: `  sift export run --out model.onnx
   sift export run --checkpoint last --out model.onnx --force`,
@@ -57,7 +58,7 @@ gets its name only after it has been verified against the trained model.`,
 		if c.Run == "" {
 			return fault.New(fault.Usage, "%s: is an ONNX file; sift export takes a run directory", args[0])
 		}
-		if sameFile(c.Import, out) {
+		if c.Import != "" && sameFile(c.Import, out) {
 			return fault.New(fault.Usage, "--out: %s is the imported model", out)
 		}
 		if inside(out, c.Run) {
@@ -72,7 +73,7 @@ gets its name only after it has been verified against the trained model.`,
 		if certificate == "" {
 			certificate = filepath.Join(filepath.Dir(out), "certificate.json")
 		}
-		if err := checkCertificate(certificate, c.Import, out); err != nil {
+		if err := checkCertificate(certificate, given(c.Import, out)...); err != nil {
 			return err
 		}
 		cert, changes, err := exportVerified(cmd, t, r.Device, c, out, budget)
@@ -102,12 +103,7 @@ gets its name only after it has been verified against the trained model.`,
 
 // exportVerified writes the model into a directory of its own beside out, verifies it
 // there, and moves it to its name.
-func exportVerified(cmd *cobra.Command, t *terminal, d config.Device, c *train.Classifier, out string, budget float64) (*verify.Certificate, *onnx.Changes, error) {
-	_, m, err := openModel(c.Import, false)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer m.File.Close()
+func exportVerified(cmd *cobra.Command, t *terminal, d config.Device, c *train.Trained, out string, budget float64) (*verify.Certificate, *onnx.Changes, error) {
 	aside, err := os.MkdirTemp(filepath.Dir(out), ".sift-export-")
 	if err != nil {
 		var pathError *fs.PathError
@@ -118,7 +114,7 @@ func exportVerified(cmd *cobra.Command, t *terminal, d config.Device, c *train.C
 	}
 	defer os.RemoveAll(aside)
 	temporary := filepath.Join(aside, filepath.Base(out))
-	changes, err := onnx.Export(m, c.Config, c.Weights, temporary)
+	changes, err := c.Export(temporary, Version)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -151,4 +147,9 @@ func checkAlone(cmd *cobra.Command, d config.Device, path, tokenizer string, non
 		}
 	}
 	return checkAgainst(cmd.Context(), d, path, trained{tokenizer: tok, nonFinite: nonFinite}, opt)
+}
+
+// given lists the paths that are not empty.
+func given(paths ...string) []string {
+	return slices.DeleteFunc(paths, func(p string) bool { return p == "" })
 }

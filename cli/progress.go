@@ -47,8 +47,11 @@ func showProgress(t *terminal, device string) func(train.Event) {
 		switch e := event.(type) {
 		case *train.Planned:
 			t.note("%s", device)
-			t.note("%s, %s and %d labels; %s, drawing %d samples and back-propagating %d", counted(e.Examples, "training example"),
-				counted(e.Tokens, "token"), len(e.Labels), counted(e.Updates, "update"), e.Drawn, e.Kept)
+			what := e.Text
+			if what == "" {
+				what = fmt.Sprintf("%s, %s and %d labels", counted(e.Examples, "training example"), counted(e.Tokens, "token"), len(e.Labels))
+			}
+			t.note("%s; %s, drawing %d samples and back-propagating %d", what, counted(e.Updates, "update"), e.Drawn, e.Kept)
 			if e.Cut > 0 {
 				t.note("%s cut to task.max_length", counted(e.Cut, "example"))
 			}
@@ -76,7 +79,15 @@ func showProgress(t *terminal, device string) func(train.Event) {
 			if e.Best {
 				best = "  (best so far)"
 			}
-			t.note("update %d: validation accuracy %.4f, loss %.4f on %s%s", e.Update, e.Accuracy, e.Loss, counted(e.N, "example"), best)
+			if m := e.MaskedEvaluation; m != nil {
+				next := ""
+				if m.NSPCount > 0 {
+					next = fmt.Sprintf("; next sentence: accuracy %.4f, loss %.4f", m.NSPAccuracy, m.NSPLoss)
+				}
+				t.note("update %d: masked-token accuracy %.4f, loss %.4f on %s%s%s", e.Update, e.Accuracy, m.MLMLoss, counted(e.N, "token"), next, best)
+			} else {
+				t.note("update %d: validation accuracy %.4f, loss %.4f on %s%s", e.Update, e.Accuracy, e.Loss, counted(e.N, "example"), best)
+			}
 			lastLine = time.Now()
 		case *train.Notice:
 			clear()

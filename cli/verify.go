@@ -81,7 +81,7 @@ Writes certificate.json beside the file. Exit code 1 means that they differ.`,
 		case len(args) == 2:
 			cert, err = compareFiles(cmd, args[0], args[1], opt)
 		case run != "":
-			var c *train.Classifier
+			var c *train.Trained
 			if c, err = train.Open(run, train.OpenOptions{Checkpoint: checkpoint, Tokenizer: tokenizer,
 				Notice: func(s string) { t.note("%s", s) }}); err == nil {
 				cert, err = checkAgainst(cmd.Context(), r.Device, args[0], ofRun(c), opt)

@@ -33,6 +33,10 @@ type Result struct {
 	NSPCorrect, NSPCount              int
 
 	ScoreTime, StepTime time.Duration // StepTime includes ScoreTime
+
+	// Necessary operations: FLOPs of the forward and backward pass over what was kept,
+	// ScoreFLOPs of the rest. A prefix that was reused counts once, in FLOPs.
+	FLOPs, ScoreFLOPs float64
 }
 
 // Stepper runs sifted steps of a model. It is used by one goroutine at a time.
@@ -130,6 +134,9 @@ func (s *Stepper) Step(b *bert.Batch, a StepArgs) (Result, error) {
 		s.rows = b.Select(s.compact, s.kept, s.rows)
 		batch = s.compact
 		r.ScoreTime = s.opt.Now().Sub(start)
+		if r.Scored {
+			r.ScoreFLOPs = s.m.Config().ScoreFLOPs(b, s.opt.ExitLayer, s.scored())
+		}
 	} else {
 		for i := range b.Seqs {
 			s.kept = append(s.kept, i)
@@ -143,6 +150,7 @@ func (s *Stepper) Step(b *bert.Batch, a StepArgs) (Result, error) {
 			return r, err
 		}
 		ran = s.opt.ExitLayer
+		r.ScoreFLOPs -= s.m.Config().ForwardFLOPs(batch, ran)
 	} else {
 		s.main.Embed(mode)
 	}
@@ -161,6 +169,7 @@ func (s *Stepper) Step(b *bert.Batch, a StepArgs) (Result, error) {
 	if err != nil {
 		return r, err
 	}
+	r.FLOPs = s.m.Config().StepFLOPs(batch)
 	r.Kept, r.KeptRows, r.KeptIndex = batch.Seqs, batch.Rows, s.kept
 	e := total(l, batch)
 	r.Loss, r.MLMLoss, r.NSPLoss, r.ClassLoss = e.Loss, e.MLMLoss, e.NSPLoss, e.ClassLoss

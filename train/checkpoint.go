@@ -202,7 +202,7 @@ func (c *checkpoint) checkSections(end int64) error {
 			return fault.New(fault.Data, "header: parameter %s is not where this program keeps it", c.Params[i].Role)
 		}
 	}
-	if c.Model.Classes != len(c.Labels) {
+	if c.Model.Classes != len(c.Labels) && !(c.Model.HasMLM && len(c.Labels) == 0) {
 		return fault.New(fault.Data, "header: %d labels for a classifier of %d", len(c.Labels), c.Model.Classes)
 	}
 	count := int64(bert.FlatLen(params))

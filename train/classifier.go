@@ -16,12 +16,14 @@ import (
 	"sift/bert"
 	"sift/config"
 	"sift/fault"
+	"sift/onnx"
 	"sift/text"
 )
 
-// Classifier is a trained model with all that is needed to use it: from a run
-// directory, or from an ONNX file with its tokenizer and label names beside it.
-type Classifier struct {
+// Trained is a trained model with all that is needed to use it: from a run directory, or
+// from an ONNX file with its tokenizer and label names beside it. A classifier can be
+// evaluated and predicts; a masked LM has no labels.
+type Trained struct {
 	Path      string      // the run directory or the ONNX file
 	Import    string      // the ONNX file the weights were imported from: what an export grafts onto
 	Labels    []string    // by class
@@ -43,7 +45,7 @@ type OpenOptions struct {
 }
 
 // Open reads a run directory or an ONNX file.
-func Open(path string, opt OpenOptions) (*Classifier, error) {
+func Open(path string, opt OpenOptions) (*Trained, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, diskError(fault.Missing, path, err)
@@ -55,9 +57,9 @@ func Open(path string, opt OpenOptions) (*Classifier, error) {
 }
 
 // OpenRun is Open for a run directory, its best checkpoint.
-func OpenRun(dir string) (*Classifier, error) { return Open(dir, OpenOptions{}) }
+func OpenRun(dir string) (*Trained, error) { return Open(dir, OpenOptions{}) }
 
-func openRun(dir string, opt OpenOptions) (*Classifier, error) {
+func openRun(dir string, opt OpenOptions) (*Trained, error) {
 	cfg, err := readRunConfig(dir)
 	if err != nil {
 		return nil, err
@@ -67,7 +69,7 @@ func openRun(dir string, opt OpenOptions) (*Classifier, error) {
 		return nil, err
 	}
 	defer p.Close()
-	c := &Classifier{
+	c := &Trained{
 		Path: dir, Run: dir, Import: cfg.Model.Path, Labels: p.Labels, Task: cfg.Task,
 		Update: p.Update, Source: p.path, Config: p.Model,
 	}
@@ -117,13 +119,13 @@ func openWeights(dir string, opt OpenOptions) (*checkpoint, error) {
 	return c, err
 }
 
-func openONNX(path string, opt OpenOptions) (*Classifier, error) {
+func openONNX(path string, opt OpenOptions) (*Trained, error) {
 	g, err := importGraph(path)
 	if err != nil {
 		return nil, err
 	}
 	defer g.Close()
-	c := &Classifier{Path: path, Import: path, Source: path, Config: g.config, Task: config.Default().Task, Labels: opt.Labels}
+	c := &Trained{Path: path, Import: path, Source: path, Config: g.config, Task: config.Default().Task, Labels: opt.Labels}
 	c.Task.MaxLength = min(c.Task.MaxLength, g.config.MaxTokens())
 	c.Task.MaxLength = min(c.Task.MaxLength, c.Config.MaxTokens())
 	n := c.Config.Classes
@@ -154,6 +156,21 @@ func openONNX(path string, opt OpenOptions) (*Classifier, error) {
 	return c, err
 }
 
+// Export writes the model to a new ONNX file: into the graph it was imported from, or, if
+// there is none or it has no place for the heads, as a graph built whole (onnx.Build).
+// version is of the program.
+func (c *Trained) Export(path, version string) (*onnx.Changes, error) {
+	return exportModel(c.Import, c.Config, c.Weights, path, version)
+}
+
+// classifies refuses a model without labels.
+func (c *Trained) classifies() error {
+	if len(c.Labels) == 0 {
+		return fault.New(fault.Data, "%s: is a masked LM, not a classifier: fine-tune its model first", c.Path)
+	}
+	return nil
+}
+
 // ReadOptions say how to read a file of examples.
 type ReadOptions struct {
 	Device    backend.Device
@@ -165,7 +182,7 @@ type ReadOptions struct {
 
 // on puts the classifier on a device, sized for e, and gives each example's logits to
 // each.
-func (c *Classifier) on(ctx context.Context, e *examples, opt ReadOptions, each func(int, []float32) error) error {
+func (c *Trained) on(ctx context.Context, e *examples, opt ReadOptions, each func(int, []float32) error) error {
 	if e.Len() == 0 {
 		return nil
 	}
@@ -193,8 +210,11 @@ func (c *Classifier) on(ctx context.Context, e *examples, opt ReadOptions, each 
 }
 
 // Evaluate runs c over a labelled file. Every label of the file must be one of c's.
-func (c *Classifier) Evaluate(ctx context.Context, file string, opt ReadOptions) (*Evaluation, error) {
+func (c *Trained) Evaluate(ctx context.Context, file string, opt ReadOptions) (*Evaluation, error) {
 	start := time.Now()
+	if err := c.classifies(); err != nil {
+		return nil, err
+	}
 	labels, err := text.NewLabels(c.Labels)
 	if err != nil {
 		return nil, fault.In(c.Path, err)
@@ -236,7 +256,10 @@ type Prediction struct {
 
 // Predict writes one JSON object a line for each example of file, in its order, as
 // the batches are done, and returns how many. Labels in the file are not read.
-func (c *Classifier) Predict(ctx context.Context, file string, out io.Writer, opt ReadOptions) (int, error) {
+func (c *Trained) Predict(ctx context.Context, file string, out io.Writer, opt ReadOptions) (int, error) {
+	if err := c.classifies(); err != nil {
+		return 0, err
+	}
 	opt.Task.LabelColumn = ""
 	e, data, err := readExamples(file, opt.Task, nil, c.Tokenizer, c.Config, opt.Notice)
 	if err != nil {
@@ -255,7 +278,10 @@ func (c *Classifier) Predict(ctx context.Context, file string, out io.Writer, op
 }
 
 // PredictTexts is Predict for examples given in memory; pairs may be nil.
-func (c *Classifier) PredictTexts(ctx context.Context, texts, pairs []string, opt ReadOptions) ([]Prediction, error) {
+func (c *Trained) PredictTexts(ctx context.Context, texts, pairs []string, opt ReadOptions) ([]Prediction, error) {
+	if err := c.classifies(); err != nil {
+		return nil, err
+	}
 	data := &text.Dataset{Path: "texts", Pairs: pairs != nil}
 	for i, a := range texts {
 		x := text.Example{A: a, Label: -1, Line: i + 1}
@@ -275,7 +301,7 @@ func (c *Classifier) PredictTexts(ctx context.Context, texts, pairs []string, op
 	return list, err
 }
 
-func (c *Classifier) predict(ctx context.Context, e *examples, data *text.Dataset, opt ReadOptions, each func(Prediction) error) error {
+func (c *Trained) predict(ctx context.Context, e *examples, data *text.Dataset, opt ReadOptions, each func(Prediction) error) error {
 	probabilities := make([]float64, len(c.Labels))
 	return c.on(ctx, e, opt, func(i int, logits []float32) error {
 		softmax(probabilities, logits)

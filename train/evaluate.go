@@ -114,7 +114,7 @@ func (c *confusion) evaluation(labels []string) Evaluation {
 			}
 		}
 	}
-	e := Evaluation{N: int(n), Labels: labels, Confusion: c.counts}
+	e := Evaluation{N: int(n), ClassEvaluation: &ClassEvaluation{Labels: labels, Confusion: c.counts}}
 	if n == 0 {
 		return e
 	}
@@ -170,36 +170,32 @@ func (e *Evaluation) better(best *Evaluation, metric string) bool {
 
 // evaluationLine is an evaluation's line in metrics.jsonl.
 type evaluationLine struct {
-	Kind   string `json:"kind"` // "evaluation"
-	Update int    `json:"update"`
-	Best   bool   `json:"best"`
+	Kind            string  `json:"kind"` // "evaluation"
+	Update          int     `json:"update"`
+	Best            bool    `json:"best"`
+	SamplesBackprop int     `json:"samples_backpropagated"`
+	TrainSeconds    float64 `json:"train_seconds"`
 	Evaluation
 }
 
 // evaluationDue reports whether the validation file is to be run now: every
 // train.evaluate_every updates, or at the end of each epoch, and at the end.
 func (t *trainer) evaluationDue() bool {
-	if t.in.valid.Len() == 0 || t.update == 0 || t.progress.EvaluatedAt == t.update {
+	if t.held == nil || t.update == 0 || t.progress.EvaluatedAt == t.update {
 		return false
 	}
 	every := t.cfg.Train.EvaluateEvery
 	return t.update == t.plan.updates || every > 0 && t.update%every == 0 || every == 0 && t.position%t.rule.size == 0
 }
 
-// evaluate runs the validation file off the training clock. The weights of the best
+// evaluate runs the held-out data off the training clock. The weights of the best
 // evaluation so far are kept in a file of their own.
 func (t *trainer) evaluate(ctx context.Context) error {
 	start := time.Now()
-	c := newConfusion(len(t.in.labels))
-	var err error
-	t.logits, err = classify(ctx, t.model, t.packer, t.in.valid, t.logits, func(i int, logits []float32) error {
-		c.add(int(t.in.valid.Labels[i]), logits)
-		return nil
-	}, t.opt.Progress)
+	e, err := t.held.evaluate(ctx, t)
 	if err != nil {
 		return err
 	}
-	e := c.evaluation(t.in.labels)
 	if !finite(e.Loss) {
 		last := "no checkpoint was written"
 		if t.saved >= 0 {
@@ -207,7 +203,6 @@ func (t *trainer) evaluate(ctx context.Context) error {
 		}
 		return fault.New(fault.Diverged, "%s: update %d: the validation loss is %v; %s", t.opt.Out, t.update, e.Loss, last)
 	}
-	e.Tokens = t.in.valid.tokens()
 	e.Seconds = time.Since(start).Seconds()
 	t.totals.EvaluateSeconds += e.Seconds
 	best := e.better(t.progress.Best, t.cfg.Task.Metric)
@@ -220,7 +215,7 @@ func (t *trainer) evaluate(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := t.metrics.write(evaluationLine{"evaluation", t.update, best, e}); err != nil {
+	if err := t.metrics.write(evaluationLine{"evaluation", t.update, best, t.totals.Backprop, t.totals.TrainSeconds, e}); err != nil {
 		return err
 	}
 	t.notify(&Evaluated{Update: t.update, Evaluation: e, Best: best})

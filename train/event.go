@@ -14,12 +14,13 @@ type Planned struct {
 	Drawn       int     // samples drawn by the whole run
 	Kept        int     // samples back-propagated by the whole run
 	Done        int     // updates already done, when a run is resumed
-	Examples    int     // in the training file
-	Tokens      int     // in the training file, special tokens included
-	Cut         int     // examples cut to task.max_length
+	Examples    int     // of an epoch
+	Tokens      int     // of an epoch; special tokens included where examples are labelled
+	Cut         int     // labelled examples cut to task.max_length
 	Labels      []string
-	Validated   int   // examples in the validation file
-	MemoryBytes int64 // device memory of the model
+	Text        string // what an epoch of running text is made of; empty with labelled examples
+	Validated   int    // examples to validate on
+	MemoryBytes int64  // device memory: parameters, gradients, moments and workspaces
 }
 
 // Updated comes after each update. Metrics is the line written to metrics.jsonl.

@@ -79,7 +79,7 @@ func TestFromFileToFile(t *testing.T) {
 	out := filepath.Join(dir, "run")
 	verified := 0
 	s, err := Finetune(context.Background(), cfg, RunOptions{Out: out, Device: dev, Version: "test",
-		Verify: func(_ context.Context, model string, c *Classifier, certificate string) error {
+		Verify: func(_ context.Context, model string, c *Trained, certificate string) error {
 			verified++
 			if _, err := os.Stat(filepath.Join(out, modelDir, modelName)); !os.IsNotExist(err) {
 				t.Error("the model had its name before it was verified")
@@ -122,7 +122,7 @@ func TestFromFileToFile(t *testing.T) {
 	}
 }
 
-func checkPredictions(t *testing.T, c *Classifier, file string, opt ReadOptions, want Evaluation) {
+func checkPredictions(t *testing.T, c *Trained, file string, opt ReadOptions, want Evaluation) {
 	t.Helper()
 	var out bytes.Buffer
 	n, err := c.Predict(context.Background(), file, &out, opt)

@@ -26,7 +26,7 @@ type RunOptions struct {
 	// Verify, if given, is called with the finished model file under a temporary name and
 	// the classifier it must agree with; an error keeps the file from getting its final
 	// name. certificate is where a certificate may be written.
-	Verify func(ctx context.Context, model string, c *Classifier, certificate string) error
+	Verify func(ctx context.Context, model string, c *Trained, certificate string) error
 
 	disk disk // nil: the operating system's
 }
@@ -42,6 +42,11 @@ func Finetune(ctx context.Context, cfg config.Config, opt RunOptions) (*Summary,
 	if err := cfg.ValidateFinetune(); err != nil {
 		return nil, err
 	}
+	return start(ctx, cfg, opt)
+}
+
+// start reads the inputs of a run whose configuration is legal, and runs it.
+func start(ctx context.Context, cfg config.Config, opt RunOptions) (*Summary, error) {
 	if opt.Out == "" {
 		return nil, fault.New(fault.Usage, "--out: not set: must be a directory for the run")
 	}
@@ -60,16 +65,22 @@ func Finetune(ctx context.Context, cfg config.Config, opt RunOptions) (*Summary,
 	if err != nil {
 		return nil, err
 	}
-	in, err := readInputs(cfg)
+	var in *material
+	if cfg.Task.Name == "mlm" {
+		in, err = readText(ctx, cfg)
+	} else {
+		in, err = readInputs(cfg)
+	}
 	if err != nil {
 		return nil, err
 	}
-	in.configText = text
-	return finetune(ctx, cfg, opt, in)
+	defer in.text.close()
+	in.configText, in.export = text, true
+	return execute(ctx, cfg, opt, in)
 }
 
-// finetune is Finetune with the inputs read.
-func finetune(ctx context.Context, cfg config.Config, opt RunOptions, in *material) (*Summary, error) {
+// execute makes a run whose inputs are read.
+func execute(ctx context.Context, cfg config.Config, opt RunOptions, in *material) (*Summary, error) {
 	if opt.disk == nil {
 		opt.disk = osDisk{}
 	}
@@ -145,11 +156,20 @@ func (t *trainer) begin() error {
 	for _, text := range t.in.notices {
 		t.notice(text)
 	}
-	t.notify(&Planned{
+	p := &Planned{
 		Updates: t.plan.updates, Epochs: float64(t.plan.drawn) / float64(t.rule.size), Drawn: t.plan.drawn, Kept: t.plan.kept,
-		Done: t.update, Examples: t.in.train.Len(), Tokens: t.in.train.tokens(), Cut: t.in.train.Truncated,
-		Labels: t.in.labels, Validated: t.in.valid.Len(), MemoryBytes: t.model.MemoryBytes(),
-	})
+		Done: t.update, Examples: t.samples.Len(), Tokens: t.samples.tokens(), Labels: t.in.labels,
+		MemoryBytes: t.model.MemoryBytes() + 2*int64(t.model.Parameters().Len())*int64(t.opt.Device.Info().Float.Size()),
+	}
+	if t.in.train != nil {
+		p.Cut = t.in.train.Truncated
+	} else {
+		p.Text = t.in.text.planned()
+	}
+	if t.held != nil {
+		p.Validated = t.held.Len()
+	}
+	t.notify(p)
 	return nil
 }
 
@@ -181,6 +201,7 @@ func (t *trainer) finish(ctx context.Context) (*Summary, error) {
 		Kind: "summary", Run: t.opt.Out, Updates: t.update, Planned: t.plan.updates,
 		Epochs: float64(t.position) / float64(t.rule.size), SamplesDrawn: t.position, SamplesBackprop: t.totals.Backprop,
 		TokensDrawn: t.totals.TokensDrawn, TokensBackprop: t.totals.TokensBackprop, FinalLoss: t.totals.LastLoss,
+		FLOPs: t.totals.FLOPs, ScoreFLOPs: t.totals.ScoreFLOPs,
 		Metric: t.cfg.Task.Metric, BestUpdate: t.progress.BestAt, Best: t.progress.Best, Last: t.progress.Last,
 		StoppedEarly: t.update < t.plan.updates, TrainSeconds: t.totals.TrainSeconds, ScoreSeconds: t.totals.ScoreSeconds,
 		EvaluateSeconds: t.totals.EvaluateSeconds,
@@ -199,7 +220,7 @@ func (t *trainer) finish(ctx context.Context) (*Summary, error) {
 	if err != nil {
 		return nil, err
 	}
-	if t.in.export != nil {
+	if t.in.export {
 		if err := t.export(ctx, c, w); err != nil {
 			return nil, err
 		}
@@ -228,17 +249,17 @@ func (t *trainer) export(ctx context.Context, c *checkpoint, w bert.Weights) err
 	if err := t.d.Mkdir(aside); err != nil {
 		return diskError(fault.CannotWrite, aside, err)
 	}
-	files, err := t.in.export(w, filepath.Join(aside, modelName))
+	trained := &Trained{
+		Path: t.opt.Out, Run: t.opt.Out, Import: t.cfg.Model.Path, Labels: t.in.labels, Task: t.cfg.Task,
+		Update: c.Update, Source: c.path, Config: t.in.model, Weights: w, Tokenizer: t.in.tokenizer,
+	}
+	changes, err := trained.Export(filepath.Join(aside, modelName), t.opt.Version)
 	if err != nil {
 		return err
 	}
-	files = append(files, modelName) // the model last: it refers to the others
+	files := append(changes.DataFiles, modelName) // the model last: it refers to the others
 	cert := filepath.Join(aside, certificate)
 	if t.opt.Verify != nil {
-		trained := &Classifier{
-			Path: t.opt.Out, Run: t.opt.Out, Import: t.cfg.Model.Path, Labels: t.in.labels, Task: t.cfg.Task,
-			Update: c.Update, Source: c.path, Config: t.in.model, Weights: w, Tokenizer: t.in.tokenizer,
-		}
 		if err := t.opt.Verify(ctx, filepath.Join(aside, modelName), trained, cert); err != nil {
 			return err
 		}

@@ -33,6 +33,8 @@ type totals struct {
 	ScoreSeconds    float64 `json:"score_seconds"`
 	EvaluateSeconds float64 `json:"evaluate_seconds"`
 	LastLoss        float64 `json:"last_loss"`
+	FLOPs           float64 `json:"flops"`
+	ScoreFLOPs      float64 `json:"score_flops"`
 }
 
 // progress is what validation has found.

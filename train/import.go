@@ -32,18 +32,25 @@ func (g *graph) load() (bert.Weights, error) { return onnx.Load(g.match) }
 // Close releases the file.
 func (g *graph) Close() { g.file.Close() }
 
-// exportGraph writes the graph of the file at path with other weights, and with the
-// heads that model has and the graph lacks, to a new file out. It returns the names of
-// the data files written beside it.
-func exportGraph(path string, model bert.Config, w bert.Weights, out string) ([]string, error) {
+// lacksHeads reports whether model has heads that cannot be added to a graph.
+func lacksHeads(graph, model bert.Config) bool {
+	return model.HasMLM && !graph.HasMLM || model.HasNSP && !graph.HasNSP
+}
+
+// exportModel writes a model to a new file out: into the graph of the file at path, with
+// a classifier added if the graph lacks it; or as a graph built whole if there is no such
+// file, or no place in it for the heads.
+func exportModel(path string, model bert.Config, w bert.Weights, out, version string) (*onnx.Changes, error) {
+	if path == "" {
+		return onnx.Build(model, w, out, onnx.BuildOptions{Version: version})
+	}
 	g, err := importGraph(path)
 	if err != nil {
 		return nil, err
 	}
 	defer g.Close()
-	changes, err := onnx.Export(g.match, model, w, out)
-	if err != nil {
-		return nil, err
+	if lacksHeads(g.config, model) {
+		return onnx.Build(model, w, out, onnx.BuildOptions{Version: version})
 	}
-	return changes.DataFiles, nil
+	return onnx.Export(g.match, model, w, out)
 }

@@ -24,17 +24,15 @@ type material struct {
 	model      bert.Config
 	weights    bert.Weights
 	labels     []string
-	train      *examples
+	train      *examples // nil where text is trained on
 	valid      *examples // nil: no validation
+	text       *running  // nil where a labelled file is trained on
 	hashes     inputs
 	configText string
 	tokenizer  *text.Tokenizer
 	files      []file // of the tokenizer
 	notices    []string
-	// export writes an ONNX file of the model with weights w; nil where there is no
-	// imported graph to write into.
-	// It returns the names of data files written beside path.
-	export func(w bert.Weights, path string) ([]string, error)
+	export     bool // the finished model is written as an ONNX file
 }
 
 // file is a small file in memory.
@@ -108,9 +106,6 @@ func readInputs(cfg config.Config) (*material, error) {
 	if in.files, err = tokenizerFiles(tok, in.model.MaxTokens()); err != nil {
 		return nil, err
 	}
-	in.export = func(w bert.Weights, path string) ([]string, error) {
-		return exportGraph(cfg.Model.Path, in.model, w, path)
-	}
 	return in, in.hash(cfg)
 }
 
@@ -135,8 +130,10 @@ func (in *material) hash(cfg config.Config) error {
 	}
 	in.hashes.Tokenizer = hex.EncodeToString(sum.Sum(nil))
 	var err error
-	if in.hashes.Model, err = hashFile(cfg.Model.Path); err != nil {
-		return err
+	if cfg.Model.Path != "" {
+		if in.hashes.Model, err = hashFile(cfg.Model.Path); err != nil {
+			return err
+		}
 	}
 	if cfg.Sift.Replay != "" {
 		in.hashes.Replay, err = hashFile(cfg.Sift.Replay)

@@ -8,9 +8,12 @@ type Metrics struct {
 	Update          int      `json:"update"` // from 1
 	Epoch           float64  `json:"epoch"`  // passes over the examples, drawn so far
 	Selecting       bool     `json:"selecting"`
-	ScoredLoss      *float64 `json:"scored_loss"` // of the samples drawn, at the exit layer; null where the exit head did not run
-	KeptLoss        float64  `json:"kept_loss"`   // of the samples back-propagated, at the last layer
-	Accuracy        float64  `json:"accuracy"`    // over the samples back-propagated
+	ScoredLoss      *float64 `json:"scored_loss"`        // of the samples drawn, at the exit layer; null where the exit head did not run
+	KeptLoss        float64  `json:"kept_loss"`          // of the samples back-propagated, at the last layer
+	Accuracy        float64  `json:"accuracy"`           // over the samples back-propagated; of masked tokens where there are any
+	MLMLoss         *float64 `json:"mlm_loss,omitempty"` // of the samples back-propagated; KeptLoss is the sum of the two
+	NSPLoss         *float64 `json:"nsp_loss,omitempty"`
+	NSPAccuracy     *float64 `json:"nsp_accuracy,omitempty"`
 	LearningRate    float64  `json:"lr"`
 	GradNorm        float64  `json:"grad_norm"`  // before clipping
 	KeptShare       float64  `json:"kept_share"` // of the samples drawn by this update
@@ -18,6 +21,8 @@ type Metrics struct {
 	SamplesBackprop int      `json:"samples_backpropagated"`
 	TokensDrawn     int      `json:"tokens_drawn"`
 	TokensBackprop  int      `json:"tokens_backpropagated"`
+	FLOPs           float64  `json:"flops"`       // of this update: necessary operations of what was back-propagated
+	ScoreFLOPs      float64  `json:"score_flops"` // of this update: those of scoring that reuse does not save
 	Timing
 }
 
@@ -29,20 +34,36 @@ type Timing struct {
 	TrainSeconds    float64 `json:"train_seconds"`     // the training clock since the first update; evaluation and checkpoints are not on it
 }
 
-// Evaluation is what a labelled file says about a model. Dropout is off and nothing is
-// selected.
+// Evaluation is what held-out data say about a model. Dropout is off and nothing is
+// selected. Of ClassEvaluation and MaskedEvaluation one is there.
 type Evaluation struct {
-	N             int       `json:"n"`
-	Loss          float64   `json:"loss"` // mean cross-entropy
-	Accuracy      float64   `json:"accuracy"`
+	N        int     `json:"n"`    // labelled examples, or masked tokens
+	Loss     float64 `json:"loss"` // mean cross-entropy; with next-sentence labels the sum of both means
+	Accuracy float64 `json:"accuracy"`
+	*ClassEvaluation
+	*MaskedEvaluation
+	Tokens  int     `json:"tokens"`
+	Seconds float64 `json:"seconds"`
+}
+
+// MaskedEvaluation is the part of an Evaluation that running text has. The masks are the
+// same in every evaluation.
+type MaskedEvaluation struct {
+	Sequences   int     `json:"sequences"`
+	MLMLoss     float64 `json:"mlm_loss"`               // mean over the masked tokens, of which there are N
+	NSPLoss     float64 `json:"nsp_loss,omitempty"`     // mean over the pairs
+	NSPAccuracy float64 `json:"nsp_accuracy,omitempty"` // of the pairs
+	NSPCount    int     `json:"nsp_pairs,omitempty"`
+}
+
+// ClassEvaluation is the part of an Evaluation that a labelled file has.
+type ClassEvaluation struct {
 	F1            float64   `json:"f1"`             // of the second label with two labels, else the mean over the labels
 	MCC           float64   `json:"mcc"`            // Matthews correlation; Gorodkin's form for more than two labels
 	Majority      string    `json:"majority_label"` // most frequent label of the file
 	MajorityShare float64   `json:"majority_share"` // its share: the accuracy of always saying it
 	Labels        []string  `json:"labels"`
 	Confusion     [][]int64 `json:"confusion"` // [true][predicted]
-	Tokens        int       `json:"tokens"`
-	Seconds       float64   `json:"seconds"`
 }
 
 // Summary is what a run came to. It is written to summary.json and as the last line
@@ -57,6 +78,8 @@ type Summary struct {
 	SamplesBackprop int         `json:"samples_backpropagated"`
 	TokensDrawn     int         `json:"tokens_drawn"`
 	TokensBackprop  int         `json:"tokens_backpropagated"`
+	FLOPs           float64     `json:"flops"`       // necessary operations of what was back-propagated
+	ScoreFLOPs      float64     `json:"score_flops"` // those of scoring that reuse does not save
 	FinalLoss       float64     `json:"final_kept_loss"`
 	Metric          string      `json:"metric"`
 	BestUpdate      int         `json:"best_update"` // 0: never evaluated

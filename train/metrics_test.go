@@ -46,7 +46,7 @@ func TestConfusionLoss(t *testing.T) {
 }
 
 func TestBetter(t *testing.T) {
-	a, b := &Evaluation{Accuracy: 0.9, MCC: 0.1, Loss: 2}, &Evaluation{Accuracy: 0.8, MCC: 0.2, Loss: 1}
+	a, b := &Evaluation{Accuracy: 0.9, ClassEvaluation: &ClassEvaluation{MCC: 0.1}, Loss: 2}, &Evaluation{Accuracy: 0.8, ClassEvaluation: &ClassEvaluation{MCC: 0.2}, Loss: 1}
 	if !a.better(nil, "accuracy") || !a.better(b, "accuracy") || a.better(b, "mcc") || a.better(a, "accuracy") {
 		t.Error("order of evaluations")
 	}

@@ -9,8 +9,9 @@ import (
 	"sift/fault"
 )
 
-// huggingFaceConfig is config.json as transformers reads it for a
-// BertForSequenceClassification.
+// huggingFaceConfig is config.json as transformers reads it: for a
+// BertForSequenceClassification where there are labels, else for a BertForPreTraining or
+// BertForMaskedLM.
 func huggingFaceConfig(c bert.Config, labels []string) ([]byte, error) {
 	act := "gelu"
 	if c.Activation == backend.GeluTanh {
@@ -21,8 +22,7 @@ func huggingFaceConfig(c bert.Config, labels []string) ([]byte, error) {
 		id2label[strconv.Itoa(i)] = name
 		label2id[name] = i
 	}
-	data, err := json.MarshalIndent(map[string]any{
-		"architectures":           []string{"BertForSequenceClassification"},
+	fields := map[string]any{
 		"model_type":              "bert",
 		"num_hidden_layers":       c.Layers,
 		"hidden_size":             c.Hidden,
@@ -33,10 +33,21 @@ func huggingFaceConfig(c bert.Config, labels []string) ([]byte, error) {
 		"type_vocab_size":         c.TypeVocab,
 		"hidden_act":              act,
 		"layer_norm_eps":          c.Eps,
-		"id2label":                id2label,
-		"label2id":                label2id,
-		"problem_type":            "single_label_classification",
-	}, "", "  ")
+	}
+	switch {
+	case len(labels) > 0:
+		fields["architectures"] = []string{"BertForSequenceClassification"}
+		fields["id2label"], fields["label2id"] = id2label, label2id
+		fields["problem_type"] = "single_label_classification"
+	case c.HasNSP:
+		fields["architectures"] = []string{"BertForPreTraining"}
+	default:
+		fields["architectures"] = []string{"BertForMaskedLM"}
+	}
+	if c.HasMLM {
+		fields["tie_word_embeddings"] = c.TiedDecoder
+	}
+	data, err := json.MarshalIndent(fields, "", "  ")
 	if err != nil {
 		return nil, fault.New(fault.Internal, "%s: %w", configJSON, err)
 	}

@@ -317,7 +317,7 @@ func TestResumeRefuses(t *testing.T) {
 		} {
 			in := toyMaterial(t, k.cfg, k.train, k.valid)
 			c.set(&in.hashes)
-			_, err := finetune(context.Background(), k.cfg, RunOptions{Out: k.out, Resume: true, Device: dev}, in)
+			_, err := execute(context.Background(), k.cfg, RunOptions{Out: k.out, Resume: true, Device: dev}, in)
 			wantKind(t, err, fault.Data, c.key)
 		}
 	})

@@ -30,6 +30,14 @@ func (t *trainer) step() error {
 	if sum.count > 0 {
 		m.Accuracy = float64(sum.correct) / float64(sum.count)
 	}
+	if t.objective.MLM {
+		mlm := sum.mlm / micro
+		m.MLMLoss = &mlm
+	}
+	if sum.pairs > 0 {
+		nsp, accuracy := sum.nsp/micro, float64(sum.correctPairs)/float64(sum.pairs)
+		m.NSPLoss, m.NSPAccuracy = &nsp, &accuracy
+	}
 	if !finite(m.KeptLoss) {
 		return fault.New(fault.Diverged, "the loss is %v", m.KeptLoss)
 	}
@@ -53,6 +61,9 @@ func (t *trainer) step() error {
 	t.totals.TokensDrawn += sum.rows
 	t.totals.TokensBackprop += sum.keptRows
 	t.totals.LastLoss = m.KeptLoss
+	t.totals.FLOPs += sum.flops
+	t.totals.ScoreFLOPs += sum.scoreFLOPs
+	m.FLOPs, m.ScoreFLOPs = sum.flops, sum.scoreFLOPs
 	m.Epoch = float64(t.position) / float64(t.rule.size)
 	m.KeptShare = float64(sum.keptSamples) / float64(sum.drawn)
 	m.SamplesDrawn, m.SamplesBackprop = t.position, t.totals.Backprop
@@ -77,12 +88,15 @@ func (t *trainer) step() error {
 
 // updateSums add up over the micro-batches of an update.
 type updateSums struct {
-	kept, scoredLoss   float64 // sums of micro-batch means
-	scored             bool
-	correct, count     int
-	drawn, keptSamples int
-	rows, keptRows     int
-	scoreTime          time.Duration
+	kept, scoredLoss    float64 // sums of micro-batch means
+	scored              bool
+	mlm, nsp            float64 // sums of micro-batch means
+	correct, count      int
+	correctPairs, pairs int
+	flops, scoreFLOPs   float64
+	drawn, keptSamples  int
+	rows, keptRows      int
+	scoreTime           time.Duration
 }
 
 // accumulate runs the micro-batches of t.draws, leaving the mean of their gradients in
@@ -109,6 +123,12 @@ func (t *trainer) accumulate(m *Metrics) (updateSums, error) {
 		}
 		sum.correct += r.Correct
 		sum.count += r.Count
+		sum.mlm += r.MLMLoss
+		sum.nsp += r.NSPLoss
+		sum.correctPairs += r.NSPCorrect
+		sum.pairs += r.NSPCount
+		sum.flops += r.FLOPs
+		sum.scoreFLOPs += r.ScoreFLOPs
 		sum.drawn += r.Drawn
 		sum.keptSamples += r.Kept
 		sum.rows += r.DrawnRows
@@ -130,7 +150,7 @@ func trimmed(err error, prefix string) error {
 func (t *trainer) pack(d draw) (*bert.Batch, error) {
 	t.packer.Reset()
 	for p := d.first; p < d.first+d.n; p++ {
-		if err := t.packer.AddSequence(t.in.train.sequence(t.order.At(uint64(p)), uint64(p))); err != nil {
+		if err := t.samples.add(t.packer, uint64(p)); err != nil {
 			return nil, err
 		}
 	}

@@ -105,7 +105,7 @@ func (k *toy) run(t testing.TB, ctx context.Context, set func(*RunOptions)) (*Su
 	if set != nil {
 		set(&opt)
 	}
-	return finetune(ctx, k.cfg, opt, toyMaterial(t, k.cfg, k.train, k.valid))
+	return execute(ctx, k.cfg, opt, toyMaterial(t, k.cfg, k.train, k.valid))
 }
 
 func (k *toy) mustRun(t testing.TB) *Summary {

@@ -12,20 +12,21 @@ import (
 	"sift/config"
 	"sift/fault"
 	"sift/sifting"
-	"sift/text"
 )
 
 // trainer is a run under way. Between two updates its whole state is the flat buffers
 // and the fields of header that save writes.
 type trainer struct {
-	cfg      config.Config
-	opt      RunOptions
-	d        disk
-	in       *material
-	rule     counting
-	plan     plan
-	schedule schedule
-	order    *text.Order
+	cfg       config.Config
+	opt       RunOptions
+	d         disk
+	in        *material
+	rule      counting
+	plan      plan
+	schedule  schedule
+	objective bert.Objective
+	samples   samples
+	held      heldOut // nil: nothing is validated
 
 	model     *bert.Model
 	stepper   *sifting.Stepper
@@ -53,30 +54,36 @@ type trainer struct {
 func newTrainer(cfg config.Config, opt RunOptions, d disk, in *material) (*trainer, error) {
 	t := &trainer{cfg: cfg, opt: opt, d: d, in: in, saved: -1}
 	var err error
-	if t.rule, err = newCounting(cfg, in.train.Len()); err != nil {
+	size := in.train.Len()
+	if in.text != nil {
+		size = in.text.train.Len()
+	}
+	if t.rule, err = newCounting(cfg, size); err != nil {
 		return nil, err
 	}
-	t.order = text.NewOrder(in.train.Len(), cfg.Train.Seed)
-	length := func(position int) int { return in.train.length(t.order.At(uint64(position))) }
-	if t.plan, err = t.rule.newPlan(cfg, length, in.train.longest()); err != nil {
+	t.objective, t.samples, t.held = in.streams(cfg.Train.Seed)
+	if t.plan, err = t.rule.newPlan(cfg, t.samples.length, t.samples.longest()); err != nil {
 		return nil, err
 	}
 	t.schedule = newSchedule(cfg.Optimizer, t.plan.updates)
 
-	objective := bert.Objective{Classification: true}
-	if err := t.rule.sift.Validate(in.model, objective); err != nil {
+	if err := t.rule.sift.Validate(in.model, t.objective); err != nil {
 		return nil, err
 	}
 	frozen, err := cfg.Train.FrozenLayers(in.model.Layers)
 	if err != nil {
 		return nil, err
 	}
-	longest := max(in.train.longest(), in.valid.longest())
-	limits := bert.Limits{Rows: max(t.plan.rows, in.valid.longest()), Seqs: t.plan.seqs, MaxLen: longest}
+	limits := bert.Limits{Rows: t.plan.rows, Seqs: t.plan.seqs, MaxLen: t.samples.longest(),
+		Labelled: t.plan.seqs * t.samples.labelled()}
+	if t.held != nil {
+		limits.MaxLen = max(limits.MaxLen, t.held.longest())
+		limits.Rows = max(limits.Rows, t.held.longest())
+	}
 	if t.model, err = bert.NewModel(opt.Device, in.model, limits); err != nil {
 		return nil, err
 	}
-	if err := t.model.SetObjective(objective); err != nil {
+	if err := t.model.SetObjective(t.objective); err != nil {
 		return nil, err
 	}
 	if err := t.model.FreezeLayers(frozen); err != nil {
@@ -87,7 +94,7 @@ func newTrainer(cfg config.Config, opt RunOptions, d disk, in *material) (*train
 	}
 	in.weights = nil // on the device now
 	t.packer = bert.NewPacker(limits)
-	t.packer.Classification = true
+	t.packer.Classification, t.packer.NextSentence = t.objective.Classification, t.objective.NSP
 	t.staging = newValues(opt.Device.Info().Float, t.model.Parameters().Len())
 	t.optim, err = newAdamW(opt.Device, t.model, cfg.Optimizer, cfg.Train.ClipNorm)
 	return t, err
