@@ -14,7 +14,7 @@ func commands(t *terminal) []*cobra.Command {
 	return []*cobra.Command{
 		finetuneCommand(t), pretrainCommand(t), evalCommand(t), predictCommand(t),
 		inspectCommand(t), exportCommand(t), verifyCommand(t),
-		devicesCommand(t), benchCommand(t), debugCommand(t), configCommand(t),
+		planCommand(t), devicesCommand(t), benchCommand(t), debugCommand(t), configCommand(t),
 	}
 }
 

@@ -12,53 +12,57 @@ import (
 type MemoryForecast struct {
 	Parameters int64 `json:"parameters"`
 	Gradients  int64 `json:"gradients"`
-	Moments    int64 `json:"moments"`    // AdamW's two, and the sum of squares
-	Kept       int64 `json:"kept"`       // activations of the sequences back-propagated, and scratch of the backward pass
-	Prefix     int64 `json:"prefix"`     // with reuse: activations of the drawn sequences up to the exit layer
-	Validation int64 `json:"validation"` // activations of a forward pass: validation, and scoring without reuse
-	Heads      int64 `json:"heads"`      // logits of a chunk of labelled rows, pooled rows
+	Moments    int64 `json:"moments"` // AdamW's two, and the sum of squares
+	Kept       int64 `json:"kept"`    // activations of the sequences back-propagated, and scratch of the backward pass
+	Prefix     int64 `json:"prefix"`  // with reuse: activations of the drawn sequences up to the exit layer
+	Forward    int64 `json:"forward"` // activations of a forward pass: validation, and scoring without reuse
+	Heads      int64 `json:"heads"`   // logits of a chunk of labelled rows, pooled rows
 	Total      int64 `json:"total"`
 }
 
 // forecastMemory makes the model, the stepper and the optimiser of a run on a device that
-// only counts. What it counts is what they allocate, since it is they who do.
-func forecastMemory(cfg config.Config, model bert.Config, objective bert.Objective, opt sifting.Options, limits bert.Limits) (MemoryForecast, error) {
-	var f MemoryForecast
+// only counts, and counts the trainable parameters too. What it counts is what they allocate, since it is they who do.
+func forecastMemory(cfg config.Config, model bert.Config, objective bert.Objective, opt sifting.Options, limits bert.Limits) (f MemoryForecast, trainable int, err error) {
 	dev := &tally{float: backend.F32}
 	m, err := bert.NewModel(dev, model, limits)
 	if err != nil {
-		return f, err
+		return f, 0, err
 	}
 	f.Parameters, f.Gradients = m.Parameters().Buf.Bytes(), m.Grads().Buf.Bytes()
-	f.Heads, f.Validation = m.HeadBytes(), m.Inference().Bytes()
+	f.Heads, f.Forward = m.HeadBytes(), m.Inference().Bytes()
 	if err := m.SetObjective(objective); err != nil {
-		return f, err
+		return f, 0, err
 	}
 	frozen, err := cfg.Train.FrozenLayers(model.Layers)
 	if err != nil {
-		return f, err
+		return f, 0, err
 	}
 	if err := m.FreezeLayers(frozen); err != nil {
-		return f, err
+		return f, 0, err
 	}
 	opt.Record, opt.Replay = nil, nil
 	whole, err := stepperBytes(dev, m, opt)
 	if err != nil {
-		return f, err
+		return f, 0, err
 	}
 	alone := opt
 	alone.Score = sifting.None
 	if f.Kept, err = stepperBytes(dev, m, alone); err != nil {
-		return f, err
+		return f, 0, err
 	}
 	f.Prefix = whole - f.Kept
 	before := dev.bytes
 	if _, err := newAdamW(dev, m, cfg.Optimizer, cfg.Train.ClipNorm); err != nil {
-		return f, err
+		return f, 0, err
 	}
 	f.Moments = dev.bytes - before
-	f.Total = f.Parameters + f.Gradients + f.Moments + f.Kept + f.Prefix + f.Validation + f.Heads
-	return f, nil
+	f.Total = f.Parameters + f.Gradients + f.Moments + f.Kept + f.Prefix + f.Forward + f.Heads
+	for i, x := range m.Params() {
+		if m.Trainable(i) {
+			trainable += x.Len()
+		}
+	}
+	return f, trainable, nil
 }
 
 // stepperBytes counts a stepper's memory.
