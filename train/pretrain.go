@@ -173,7 +173,7 @@ func (in *material) readCorpora(ctx context.Context, cfg config.Config, notice f
 			return err
 		}
 		in.hashes.Valid = held.Hash()
-	} else if train, held, err = train.Split(cfg.Data.ValidShare, cfg.Train.Seed); err != nil {
+	} else if train, held, err = train.Split(cfg.Data.ValidShare, validationSeed); err != nil {
 		return fault.In(cfg.Data.Train.String(), err)
 	}
 	o := text.PretrainingOptions{
@@ -185,7 +185,7 @@ func (in *material) readCorpora(ctx context.Context, cfg config.Config, notice f
 	}
 	r.tokens, r.documents = train.Tokens(), train.Documents()
 	if held != nil {
-		o.Fixed = true
+		o.Fixed, o.Seed = true, validationSeed
 		if r.valid, err = text.NewPretraining(in.tokenizer, held, o); err != nil {
 			return fault.In("the held-out text", err)
 		}
@@ -194,6 +194,10 @@ func (in *material) readCorpora(ctx context.Context, cfg config.Config, notice f
 	in.text = r
 	return nil
 }
+
+// validationSeed decides which documents are held out and which of their tokens are masked:
+// the same whatever train.seed is, so that runs of several seeds are measured alike.
+const validationSeed = 1
 
 // openCorpus opens prepared data, or reads text.
 func openCorpus(ctx context.Context, tok *text.Tokenizer, paths config.Paths) (*text.Corpus, error) {
