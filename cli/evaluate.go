@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"strconv"
 	"strings"
@@ -86,9 +87,10 @@ func evalCommand(t *terminal) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "eval RUN|MODEL.onnx FILE",
 		GroupID: groupTrain,
-		Short:   "Measure a run or an ONNX file on a labelled file.",
+		Short:   "Measure a run or an ONNX file on a labelled file, or a masked LM on text.",
 		Long: `Measure a run or an ONNX classifier on a labelled TSV file: accuracy, F1, Matthews correlation,
-loss, and the confusion matrix, beside the share of the most frequent label.`,
+loss, and the confusion matrix, beside the share of the most frequent label. A masked LM is measured
+on a text file, a directory of them, or prepared data, with masks that are the same every time.`,
 		Example: `  sift eval run test.tsv
   sift eval model.onnx test.tsv --tokenizer tokenizer.json --text sentence --label label --json`,
 		Args: arguments(2, 2, "a run or ONNX file and a labelled file"),
@@ -100,6 +102,9 @@ loss, and the confusion matrix, beside the share of the most frequent label.`,
 			return err
 		}
 		defer opt.Device.Close()
+		if c.MaskedLM() {
+			return evaluateText(cmd.Context(), t, c, args[1], opt)
+		}
 		e, err := c.Evaluate(cmd.Context(), args[1], opt)
 		if err != nil {
 			return err
@@ -127,6 +132,25 @@ loss, and the confusion matrix, beside the share of the most frequent label.`,
 		return t.print("%s", b.String())
 	}
 	return cmd
+}
+
+func evaluateText(ctx context.Context, t *terminal, c *train.Trained, path string, opt train.ReadOptions) error {
+	opt.Notice = func(s string) { t.note("%s", s) }
+	e, err := c.EvaluateText(ctx, config.Paths{path}, opt)
+	if err != nil {
+		return err
+	}
+	if t.json {
+		return t.object(e)
+	}
+	m := e.MaskedEvaluation
+	if err := t.print("masked-token accuracy %.4f  loss %.4f  on %d tokens of %s\n", e.Accuracy, m.MLMLoss, e.N, counted(m.Sequences, "sequence")); err != nil {
+		return err
+	}
+	if m.NSPCount == 0 {
+		return nil
+	}
+	return t.print("next-sentence accuracy %.4f  loss %.4f  on %d pairs\n", m.NSPAccuracy, m.NSPLoss, m.NSPCount)
 }
 
 func predictCommand(t *terminal) *cobra.Command {

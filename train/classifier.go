@@ -28,6 +28,7 @@ type Trained struct {
 	Import    string      // the ONNX file the weights were imported from: what an export grafts onto
 	Labels    []string    // by class
 	Task      config.Task // columns and maximum length
+	Data      config.Data // how a masked LM's examples are made
 	Run       string      // the run directory, empty for an ONNX file
 	Update    int         // the update the weights are from
 	Source    string      // the checkpoint file the weights are from, or the ONNX file
@@ -70,7 +71,7 @@ func openRun(dir string, opt OpenOptions) (*Trained, error) {
 	}
 	defer p.Close()
 	c := &Trained{
-		Path: dir, Run: dir, Import: cfg.Model.Path, Labels: p.Labels, Task: cfg.Task,
+		Path: dir, Run: dir, Import: cfg.Model.Path, Labels: p.Labels, Task: cfg.Task, Data: cfg.Data,
 		Update: p.Update, Source: p.path, Config: p.Model,
 	}
 	if c.Weights, err = p.weights(); err != nil {
@@ -128,11 +129,13 @@ func openONNX(path string, opt OpenOptions) (*Trained, error) {
 	c := &Trained{Path: path, Import: path, Source: path, Config: g.config, Task: config.Default().Task, Labels: opt.Labels}
 	c.Task.MaxLength = min(c.Task.MaxLength, g.config.MaxTokens())
 	c.Task.MaxLength = min(c.Task.MaxLength, c.Config.MaxTokens())
+	c.Data = config.Default().Data
+	c.Data.NextSentence = g.config.HasNSP
 	n := c.Config.Classes
-	if n == 0 {
-		return nil, fault.New(fault.Data, "%s: the model has no classifier", path)
+	if n == 0 && !g.config.HasMLM {
+		return nil, fault.New(fault.Data, "%s: the model has no classifier and no masked-LM head", path)
 	}
-	if c.Labels == nil {
+	if c.Labels == nil && n > 0 {
 		c.Labels = headLabels(path, n)
 	}
 	if c.Labels == nil {
@@ -163,9 +166,12 @@ func (c *Trained) Export(path, version string) (*onnx.Changes, error) {
 	return exportModel(c.Import, c.Config, c.Weights, path, version)
 }
 
+// MaskedLM reports whether the model predicts masked tokens and no labels.
+func (c *Trained) MaskedLM() bool { return len(c.Labels) == 0 }
+
 // classifies refuses a model without labels.
 func (c *Trained) classifies() error {
-	if len(c.Labels) == 0 {
+	if c.MaskedLM() {
 		return fault.New(fault.Data, "%s: is a masked LM, not a classifier: fine-tune its model first", c.Path)
 	}
 	return nil

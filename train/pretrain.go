@@ -3,7 +3,6 @@ package train
 import (
 	"context"
 	"fmt"
-	"math"
 	"path/filepath"
 	"strings"
 
@@ -11,6 +10,7 @@ import (
 	"sift/bert"
 	"sift/config"
 	"sift/fault"
+	"sift/sifting"
 	"sift/text"
 )
 
@@ -143,7 +143,7 @@ func freshModel(m config.Model, vocab int) bert.Config {
 // readCorpora reads the text and parts off what is held out.
 func (in *material) readCorpora(ctx context.Context, cfg config.Config, notice func(string)) (err error) {
 	r := &running{types: in.model.TypeVocab > 1, next: cfg.Data.NextSentence, maxLength: cfg.Task.MaxLength,
-		most: max(1, int(math.Round(cfg.Data.MaskProbability*float64(cfg.Task.MaxLength))))}
+		most: mostMasked(cfg.Task, cfg.Data)}
 	defer func() {
 		if err != nil {
 			r.close()
@@ -176,17 +176,12 @@ func (in *material) readCorpora(ctx context.Context, cfg config.Config, notice f
 	} else if train, held, err = train.Split(cfg.Data.ValidShare, validationSeed); err != nil {
 		return fault.In(cfg.Data.Train.String(), err)
 	}
-	o := text.PretrainingOptions{
-		MaxLength: cfg.Task.MaxLength, NextSentence: r.next, ShortShare: cfg.Data.ShortShare,
-		MaskShare: cfg.Data.MaskProbability, Replace: [3]float64(cfg.Data.MaskReplace), Seed: cfg.Train.Seed,
-	}
-	if r.train, err = text.NewPretraining(in.tokenizer, train, o); err != nil {
+	if r.train, err = text.NewPretraining(in.tokenizer, train, examplesOf(cfg.Task, cfg.Data, cfg.Train.Seed, false)); err != nil {
 		return fault.In(cfg.Data.Train.String(), err)
 	}
 	r.tokens, r.documents = train.Tokens(), train.Documents()
 	if held != nil {
-		o.Fixed, o.Seed = true, validationSeed
-		if r.valid, err = text.NewPretraining(in.tokenizer, held, o); err != nil {
+		if r.valid, err = text.NewPretraining(in.tokenizer, held, examplesOf(cfg.Task, cfg.Data, validationSeed, true)); err != nil {
 			return fault.In("the held-out text", err)
 		}
 		r.heldDocuments = held.Documents()
@@ -264,7 +259,13 @@ func (h *maskedHeldOut) Len() int     { return h.p.Len() }
 func (h *maskedHeldOut) longest() int { return h.maxLength }
 
 func (h *maskedHeldOut) evaluate(ctx context.Context, t *trainer) (Evaluation, error) {
-	limits, n := t.model.Limits(), h.Len()
+	return h.run(ctx, t.model, t.stepper, t.packer, t.notify)
+}
+
+// run evaluates h batch by batch within the limits of model.
+func (h *maskedHeldOut) run(ctx context.Context, model *bert.Model, stepper *sifting.Stepper, packer *bert.Packer,
+	notify func(Event)) (Evaluation, error) {
+	limits, n := model.Limits(), h.Len()
 	m := &MaskedEvaluation{Sequences: n}
 	e := Evaluation{MaskedEvaluation: m}
 	correct, correctPairs := 0, 0
@@ -272,11 +273,11 @@ func (h *maskedHeldOut) evaluate(ctx context.Context, t *trainer) (Evaluation, e
 		if err := ctx.Err(); err != nil {
 			return e, err
 		}
-		t.packer.Reset()
-		b := t.packer.Batch()
+		packer.Reset()
+		b := packer.Batch()
 		for first < n && b.Seqs < limits.Seqs && b.Rows+h.maxLength <= limits.Rows && len(b.MLMRows)+h.most <= limits.Labelled {
 			h.p.Fill(&h.x, 0, first)
-			if err := t.packer.AddSequence(h.sequence(&h.x, uint64(first))); err != nil {
+			if err := packer.AddSequence(h.sequence(&h.x, uint64(first))); err != nil {
 				return e, err
 			}
 			first++
@@ -284,7 +285,7 @@ func (h *maskedHeldOut) evaluate(ctx context.Context, t *trainer) (Evaluation, e
 		if b.Seqs == 0 {
 			return e, fault.New(fault.Internal, "validation: a sequence does not fit %+v", limits)
 		}
-		r, err := t.stepper.Evaluate(b)
+		r, err := stepper.Evaluate(b)
 		if err != nil {
 			return e, err
 		}
@@ -295,7 +296,7 @@ func (h *maskedHeldOut) evaluate(ctx context.Context, t *trainer) (Evaluation, e
 		correctPairs += r.NSPCorrect
 		e.N += r.Count
 		e.Tokens += b.Rows
-		t.notify(&Evaluating{Done: first, Of: n})
+		notify(&Evaluating{Done: first, Of: n})
 	}
 	if e.N > 0 {
 		m.MLMLoss /= float64(e.N)

@@ -3,6 +3,7 @@ package train
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -355,5 +356,36 @@ func TestPretrainBadInput(t *testing.T) {
 				t.Error("something was left behind")
 			}
 		})
+	}
+}
+
+// TestEvaluateText: the run and its exported file say what validation said.
+func TestEvaluateText(t *testing.T) {
+	dir, cfg := countingText(t)
+	held := filepath.Join(dir, "held.txt")
+	write(t, held, string(mustRead(t, filepath.Join(cfg.Data.Train[0], "03.txt")))+"\n"+string(mustRead(t, filepath.Join(cfg.Data.Train[0], "07.txt"))))
+	cfg.Data.Valid = config.Paths{held}
+	out := filepath.Join(dir, "run")
+	s := mustPretrain(t, cfg, out)
+	dev := cpu.NewReference(backend.F32)
+	defer dev.Close()
+	for _, path := range []string{out, filepath.Join(out, s.Model)} {
+		c, err := Open(path, OpenOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		task := c.Task
+		task.MaxLength = cfg.Task.MaxLength
+		e, err := c.EvaluateText(context.Background(), cfg.Data.Valid, ReadOptions{Device: dev, Task: task, BatchSize: 5})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := s.Best
+		if e.N != want.N || e.Accuracy != want.Accuracy || math.Abs(e.MLMLoss-want.MLMLoss) > 1e-6 ||
+			e.NSPCount != want.NSPCount || e.NSPAccuracy != want.NSPAccuracy || math.Abs(e.NSPLoss-want.NSPLoss) > 1e-6 {
+			t.Errorf("%s: %+v %+v, validation said %+v %+v", path, e, e.MaskedEvaluation, want, want.MaskedEvaluation)
+		}
+		_, err = c.EvaluateText(context.Background(), config.Paths{"absent"}, ReadOptions{Device: dev, Task: task})
+		wantKind(t, err, fault.Missing, "absent")
 	}
 }
