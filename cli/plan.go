@@ -25,7 +25,7 @@ Operations are the necessary ones: two per multiply-add of the linear maps, of a
 heads on labelled rows. Scoring is counted apart, with the prefix reused and in a pass of its own.
 Lengths of sequences are those of the data; where the data are not there, those of endless text of
 the configured lengths, or for labelled files the longest allowed. Which sequences will be kept is
-not known before: they count as the mean of those drawn.`,
+not known before: their lengths are expected ones.`,
 		Example: `  sift plan configs/paper/loss-1.yaml --gflops 300
   sift plan --model model.onnx --tokenizer tokenizer.json --train train.tsv --sift.score loss --json`,
 		Args: arguments(0, 1, "at most one configuration file"),

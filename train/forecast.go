@@ -62,9 +62,10 @@ func (f *Forecast) Seconds(gflops float64) (training, validation float64) {
 // NewForecast says what a run of cfg comes to. It allocates no memory of the model's size.
 //
 // Lengths of sequences are those of the data where all of it is there (of a part, if there
-// is much), else expected ones. Which sequences a selection will keep is not known: they
-// are taken to be as long as the drawn ones on average or, where a score is a sum over a
-// sequence's labels, to be those with most labels.
+// is much), else expected ones. Which sequences a selection will keep depends on the model.
+// Those of a masked LM are taken to be kept with the probabilities of chancesOfMeans or,
+// where a score is a sum over labels, to be those with most labels; those of a classifier
+// and of a random selection to be as long as the drawn ones on average.
 func NewForecast(ctx context.Context, cfg config.Config) (*Forecast, error) {
 	validate := cfg.Validate
 	switch {

@@ -2,6 +2,7 @@ package train
 
 import (
 	"cmp"
+	"math"
 	"slices"
 
 	"sift/bert"
@@ -80,21 +81,51 @@ func (o *operations) scores() bool {
 	return o.opt.Score == sifting.Loss || o.opt.Score == sifting.Entropy
 }
 
-// micro is a micro-batch: all that is drawn, and keep of it as far as that is known.
+// micro is a micro-batch: all that is drawn, and keep of it as far as that can be said.
 func (o *operations) micro(sizes []exampleSize, keep int) (drawn, kept cost) {
 	for _, x := range sizes {
 		drawn.add(o.of(x), 1)
 	}
-	if keep == len(sizes) || !o.opt.Sum || !o.objective.MLM || !o.scores() {
-		kept.add(drawn, float64(keep)/float64(len(sizes)))
-		return drawn, kept
-	}
-	ranked := slices.Clone(sizes)
-	slices.SortStableFunc(ranked, func(a, b exampleSize) int { return cmp.Compare(b.labels, a.labels) })
-	for _, x := range ranked[:keep] {
-		kept.add(o.of(x), 1)
+	switch {
+	case keep == len(sizes) || !o.objective.MLM || !o.scores():
+		kept = drawn.times(float64(keep) / float64(len(sizes)))
+	case o.opt.Sum:
+		ranked := slices.Clone(sizes)
+		slices.SortStableFunc(ranked, func(a, b exampleSize) int { return cmp.Compare(b.labels, a.labels) })
+		for _, x := range ranked[:keep] {
+			kept.add(o.of(x), 1)
+		}
+	default:
+		for i, chance := range chancesOfMeans(sizes, keep) {
+			kept.add(o.of(sizes[i]), chance)
+		}
 	}
 	return drawn, kept
+}
+
+// chancesOfMeans returns each sequence's probability of being among the keep with the
+// largest scores, if a score is the mean of as many independent normal variables as the
+// sequence has labels. Scores of short sequences are spread more, so that of fewer than
+// half more short ones are kept. The probabilities add up to keep.
+func chancesOfMeans(sizes []exampleSize, keep int) []float64 {
+	chances := make([]float64, len(sizes))
+	at := func(threshold float64) (sum float64) {
+		for i, x := range sizes {
+			chances[i] = math.Erfc(threshold*math.Sqrt(float64(x.labels)/2)) / 2
+			sum += chances[i]
+		}
+		return sum
+	}
+	lo, hi := -16.0, 16.0 // in standard deviations of a label's score
+	for range 48 {
+		if mid := (lo + hi) / 2; at(mid) > float64(keep) {
+			lo = mid
+		} else {
+			hi = mid
+		}
+	}
+	at(lo)
+	return chances
 }
 
 // scoring is what a selection costs beside its update, with the prefix of the kept reused

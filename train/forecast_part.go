@@ -86,35 +86,29 @@ func (p *population) partial(what string, share float64) {
 	p.why += fmt.Sprintf("%s, of which %.2g%% was read", what, 100*share)
 }
 
-// partOf picks files evenly over the list until partOfText bytes are together. What is too
-// large for its place comes as a copy of its beginning, in dir.
+// partOf picks about partOfText of total bytes: whole files evenly over the list and, of
+// large files, as much of the beginning as is their due, which is copied into dir.
 func partOf(files []string, sizes []int64, total int64, dir string) (part []string, read int64, err error) {
-	// The bytes are laid end to end and looked at in 16 places.
-	const places = 16
-	piece := int64(partOfText / places)
-	at, end := 0, int64(0) // files before file at end at byte end
-	for k := range int64(places) {
-		want := k * (total / places)
-		for at < len(files) && end+sizes[at] <= want {
-			end += sizes[at]
-			at++
-		}
-		for left := piece; left > 0 && at < len(files) && end < want+total/places; at++ {
-			end += sizes[at]
-			if sizes[at] <= left {
-				part = append(part, files[at])
-				left -= sizes[at]
-				read += sizes[at]
-				continue
-			}
-			copied, err := beginning(files[at], left, filepath.Join(dir, strconv.Itoa(len(part))+".txt"))
-			if err != nil {
+	const large = 1 << 20
+	due := 0.0 // bytes
+	for i, file := range files {
+		due += float64(sizes[i]) * partOfText / float64(total)
+		n := int64(due)
+		switch {
+		case sizes[i] <= n:
+			n = sizes[i]
+		case sizes[i] <= large || n < large/16:
+			continue
+		default:
+			if file, err = beginning(file, n, filepath.Join(dir, strconv.Itoa(i)+".txt")); err != nil {
 				return nil, 0, err
 			}
-			part = append(part, copied)
-			read += left
-			left = 0
 		}
+		if n > 0 {
+			part = append(part, file)
+		}
+		read += n
+		due -= float64(n)
 	}
 	return part, read, nil
 }
