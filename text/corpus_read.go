@@ -2,27 +2,25 @@ package text
 
 import (
 	"bufio"
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
+	"hash"
 	"io"
-	"strings"
-	"unicode/utf8"
+	"os"
 
 	"sift/fault"
 )
 
 // CorpusFile says what was found in a file of running text.
 type CorpusFile struct {
-	Path      string
-	Bytes     int64
-	Hash      string // SHA-256 of the bytes, in hex
-	Documents int
-	Sentences int
-	Wrapped   bool     // lines were joined
-	Notes     []string // "FILE: ...", what was assumed or mended, for the user to see
+	Path      string   `json:"path"`
+	Bytes     int64    `json:"bytes"`
+	Hash      string   `json:"sha256"` // of the bytes, in hex
+	Documents int      `json:"documents"`
+	Sentences int      `json:"sentences"`
+	Wrapped   bool     `json:"wrapped,omitempty"` // lines were joined
+	Notes     []string `json:"notes,omitempty"`   // "FILE: ...", what was assumed or mended, for the user to see
 }
 
 // corpusBlock bounds the text held in memory: the sample that shows whether lines are
@@ -46,34 +44,72 @@ const corpusBlock = 1 << 20
 // order mark is ignored, and a line may have any length: a block of more than a MiB is cut
 // at a line's end or white space. Memory does not grow with the file.
 func ReadCorpusFile(path string, visit func(sentence string, first bool) error) (CorpusFile, error) {
-	c := CorpusFile{Path: path}
+	f, err := openCorpusFile(path, bufio.NewReaderSize(nil, corpusBlock))
+	if err != nil {
+		return CorpusFile{Path: path}, err
+	}
+	defer f.close()
+	var x outline
+	var text blockText
+	for {
+		block, err := f.blocks.next()
+		if err == io.EOF {
+			break
+		} else if err != nil {
+			return CorpusFile{Path: path}, fault.In(path, err)
+		}
+		err = text.paragraphs(block, f.blocks.wrapped, func(p string, kind headingKind) error {
+			x.paragraph(kind)
+			return splitSentences(p, func(sentence string) error { return visit(sentence, x.sentence(kind)) })
+		})
+		if err != nil {
+			return CorpusFile{Path: path}, fault.In(path, err)
+		}
+	}
+	return f.found(&x, text.invalid), nil
+}
+
+// openFile is a file of running text that is read.
+type openFile struct {
+	path   string
+	f      *os.File
+	sum    hash.Hash
+	count  counter
+	blocks blockReader
+}
+
+// openCorpusFile opens a file; r, whose buffer holds the sample, is reset to read it.
+func openCorpusFile(path string, r *bufio.Reader) (*openFile, error) {
 	f, err := openText(path)
 	if err != nil {
-		return c, err
+		return nil, err
 	}
-	defer f.Close()
-	sum := sha256.New()
-	counted := &counter{r: io.TeeReader(f, sum)}
-	r := corpusReader{visit: visit, limit: corpusBlock}
-	size := corpusBlock
-	if info, err := f.Stat(); err == nil {
-		size = int(min(int64(size), info.Size()+1))
+	o := &openFile{path: path, f: f, sum: sha256.New()}
+	o.count.r = io.TeeReader(f, o.sum)
+	r.Reset(&o.count)
+	o.blocks = blockReader{r: r, limit: corpusBlock}
+	if err := o.blocks.begin(); err != nil {
+		f.Close()
+		return nil, fault.In(path, err)
 	}
-	err = r.read(bufio.NewReaderSize(counted, size))
-	if e := (readError{}); errors.As(err, &e) {
-		return c, fault.New(fault.IO, "%s: %v", path, cause(e.error))
-	} else if err != nil {
-		return c, fault.In(path, err)
+	return o, nil
+}
+
+func (o *openFile) close() { o.f.Close() }
+
+// found says what was in the file, once it is read.
+func (o *openFile) found(x *outline, invalid int) CorpusFile {
+	c := CorpusFile{
+		Path: o.path, Bytes: o.count.n, Hash: hex.EncodeToString(o.sum.Sum(nil)),
+		Documents: x.documents, Sentences: x.sentences, Wrapped: o.blocks.wrapped,
 	}
-	c.Bytes, c.Hash = counted.n, hex.EncodeToString(sum.Sum(nil))
-	c.Documents, c.Sentences, c.Wrapped = r.documents, r.sentences, r.wrapped
-	if r.sentences == 0 {
-		c.Notes = append(c.Notes, path+": holds no text")
+	if x.sentences == 0 {
+		c.Notes = append(c.Notes, o.path+": holds no text")
 	}
-	if r.invalid > 0 {
-		c.Notes = append(c.Notes, fmt.Sprintf("%s: %s with bytes that are not UTF-8, read as U+FFFD", path, plural(r.invalid, "paragraph")))
+	if invalid > 0 {
+		c.Notes = append(c.Notes, fmt.Sprintf("%s: %s with bytes that are not UTF-8, read as U+FFFD", o.path, plural(invalid, "paragraph")))
 	}
-	return c, nil
+	return c
 }
 
 // counter counts the bytes read.
@@ -88,148 +124,28 @@ func (c *counter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// readError marks an error as one of reading.
-type readError struct{ error }
-
-// corpusReader reads one file.
-type corpusReader struct {
-	visit func(sentence string, first bool) error
-	limit int // corpusBlock, or less in tests
-
-	wrapped bool
-	block   []byte   // lines that are not blank, or the end of a block that was cut
-	cut     bool     // block is such an end
-	lines   []string // of block, trimmed
-
-	begun                         bool // the document has a sentence
-	body                          bool // the document has a sentence outside headings
-	documents, sentences, invalid int
+// outline follows where documents begin.
+type outline struct {
+	begun                bool // the document has a sentence
+	body                 bool // the document has a sentence outside headings
+	documents, sentences int
 }
 
-// read reads everything. What r's buffer holds is the sample.
-func (c *corpusReader) read(r *bufio.Reader) error {
-	sample, err := r.Peek(r.Size())
-	if err != nil && err != io.EOF {
-		return readError{err}
-	}
-	if bytes.HasPrefix(sample, []byte("\xff\xfe")) || bytes.HasPrefix(sample, []byte("\xfe\xff")) {
-		return fault.New(fault.Data, "is UTF-16; write it as UTF-8")
-	}
-	if bytes.HasPrefix(sample, []byte(bom)) {
-		sample = sample[len(bom):]
-		if _, err := r.Discard(len(bom)); err != nil {
-			return readError{err}
-		}
-	}
-	c.wrapped = hardWrapped(sample)
-
-	for atStart := true; ; {
-		piece, err := r.ReadSlice('\n')
-		if err != nil && err != io.EOF && err != bufio.ErrBufferFull {
-			return readError{err}
-		}
-		if atStart && err == nil && len(bytes.TrimSpace(piece)) == 0 {
-			if err := c.flush(len(c.block)); err != nil {
-				return err
-			}
-			c.cut = false
-			continue
-		}
-		c.block = append(c.block, piece...)
-		for len(c.block) >= c.limit {
-			if err := c.flush(cutBlock(c.block)); err != nil {
-				return err
-			}
-			c.cut = true
-		}
-		if err == io.EOF {
-			return c.flush(len(c.block))
-		}
-		atStart = err == nil
+// paragraph comes before the sentences of a paragraph.
+func (x *outline) paragraph(kind headingKind) {
+	if kind == beginsDocument && x.body {
+		x.begun, x.body = false, false
 	}
 }
 
-// cutBlock returns where to cut a block that is too long: after its last line that is
-// whole, else after white space, else between characters.
-func cutBlock(block []byte) int {
-	if i := bytes.LastIndexByte(block, '\n'); i >= 0 {
-		return i + 1
+// sentence counts a sentence of such a paragraph and says whether it is a document's first.
+func (x *outline) sentence(kind headingKind) (first bool) {
+	first = !x.begun
+	if first {
+		x.documents++
 	}
-	if i := bytes.LastIndexAny(block, " \t"); i >= 0 {
-		return i + 1
-	}
-	for i := len(block) - 1; i > 0 && i >= len(block)-utf8.UTFMax; i-- {
-		if utf8.RuneStart(block[i]) {
-			return i
-		}
-	}
-	return len(block)
-}
-
-// flush visits the first n bytes of the block and removes them.
-func (c *corpusReader) flush(n int) error {
-	s := string(c.block[:n])
-	c.block = append(c.block[:0], c.block[n:]...)
-	if !utf8.ValidString(s) {
-		s = strings.ToValidUTF8(s, "\ufffd")
-		c.invalid++
-	}
-	s = strings.ReplaceAll(s, "\x00", "")
-	c.lines = c.lines[:0]
-	for line := range strings.SplitSeq(s, "\n") {
-		if line = strings.TrimSpace(line); line != "" {
-			c.lines = append(c.lines, line)
-		}
-	}
-	switch {
-	case len(c.lines) == 0:
-		return nil
-	case len(c.lines) == 1 && !c.cut:
-		title, heading, begins := parseHeading(c.lines[0])
-		if begins && c.body {
-			c.begun, c.body = false, false
-		}
-		return c.paragraph(title, heading)
-	case c.wrapped:
-		return c.paragraph(joinLines(c.lines), false)
-	}
-	for _, line := range c.lines {
-		if err := c.paragraph(line, false); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// paragraph visits the sentences of a paragraph.
-func (c *corpusReader) paragraph(p string, heading bool) error {
-	return splitSentences(p, func(sentence string) error {
-		first := !c.begun
-		if first {
-			c.documents++
-		}
-		c.sentences++
-		c.begun = true
-		c.body = c.body || !heading
-		return c.visit(sentence, first)
-	})
-}
-
-// parseHeading returns a line without the equals signs of a heading, whether it is a
-// heading, and whether of the kind that begins a document.
-func parseHeading(line string) (title string, heading, begins bool) {
-	inner, left := strings.CutPrefix(line, "= ")
-	inner, right := strings.CutSuffix(inner, " =")
-	if left && right && strings.Trim(inner, "= ") != "" {
-		level1 := !strings.HasPrefix(inner, "=") && !strings.HasSuffix(inner, "=")
-		return strings.Trim(inner, "= "), true, level1
-	}
-	word, rest, _ := strings.Cut(line, " ")
-	number, _, _ := strings.Cut(rest, " ")
-	number = strings.TrimRight(number, ".:")
-	if strings.EqualFold(word, "chapter") && number != "" && len(line) <= 200 &&
-		(strings.Trim(number, "0123456789") == "" || strings.Trim(strings.ToUpper(number), "IVXLC") == "") {
-		return line, true, true
-	}
-	return line, false, false
+	x.sentences++
+	x.begun = true
+	x.body = x.body || kind == noHeading
+	return first
 }

@@ -2,6 +2,7 @@ package text
 
 import (
 	"bufio"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -253,7 +254,7 @@ func FuzzCorpusReader(f *testing.F) {
 	f.Fuzz(func(t *testing.T, content []byte, limit uint8) {
 		var got strings.Builder
 		documents := 0
-		c := corpusReader{limit: 64 + int(limit), visit: func(s string, first bool) error {
+		visit := func(s string, first bool) error {
 			switch {
 			case s == "" || strings.TrimSpace(s) != s:
 				t.Fatalf("%q is not trimmed", s)
@@ -266,9 +267,22 @@ func FuzzCorpusReader(f *testing.F) {
 			}
 			got.WriteString(s)
 			return nil
-		}}
-		err := c.read(bufio.NewReaderSize(strings.NewReader(string(content)), 16+int(limit)))
-		if err != nil {
+		}
+		b := blockReader{limit: 64 + int(limit), r: bufio.NewReaderSize(strings.NewReader(string(content)), 16+int(limit))}
+		var c outline
+		var text blockText
+		err := b.begin()
+		for err == nil {
+			var x block
+			if x, err = b.next(); err != nil {
+				break
+			}
+			err = text.paragraphs(x, b.wrapped, func(p string, kind headingKind) error {
+				c.paragraph(kind)
+				return splitSentences(p, func(sentence string) error { return visit(sentence, c.sentence(kind)) })
+			})
+		}
+		if err != io.EOF {
 			if strings.HasPrefix(string(content), "\xff\xfe") || strings.HasPrefix(string(content), "\xfe\xff") {
 				return
 			}

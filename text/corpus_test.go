@@ -118,27 +118,95 @@ func TestCorpus(t *testing.T) {
 			want = tok.AppendIDs(want, s)
 		}
 	}
-	if got := c.ids.appendTo(nil, 0, uint32(c.ids.len())); !slices.Equal(got, want) {
+	if got := allIDs(c); !slices.Equal(got, want) {
 		t.Error("ids are not those of the sentences")
 	}
 	if c.Documents() != documents || c.Sentences() != sentences || c.Tokens() != len(want) || documents != 16 || len(c.Files) != 7 {
 		t.Errorf("%d documents, %d sentences, %d tokens of %d, %d, %d", c.Documents(), c.Sentences(), c.Tokens(), documents, sentences, len(want))
 	}
-	if c.ids.isWide || cap(c.ids.wide) > 0 {
+	if len(c.store.shards) != 1 || c.store.shards[0].wide != nil {
 		t.Error("ids of 30,522 tokens are wide")
 	}
-	wide := &Corpus{ids: idStore{isWide: true}, starts: []uint32{0}}
-	for _, d := range c.documents {
+	// The width of ids and the size of shards show in nothing.
+	for _, limit := range []int{1, 1000, 20000, memoryShard} {
+		m := &shardsInMemory{isWide: true, limit: limit}
+		wide := rebuilt(t, c, m)
+		if wide.Hash() != c.Hash() || !slices.Equal(allIDs(wide), want) || wide.Sentences() != sentences || wide.Tokens() != len(want) {
+			t.Errorf("limit %d: another corpus", limit)
+		}
+		if n := len(m.shards); limit == 1 && n != documents || limit == 20000 && (n < 2 || n == documents) || limit == memoryShard && n != 1 {
+			t.Errorf("limit %d: %d shards", limit, n)
+		}
+	}
+}
+
+// TestCorpusBatches: a file of many batches, documents and blocks that end within them, is
+// read as ReadCorpusFile reads it.
+func TestCorpusBatches(t *testing.T) {
+	tok := load(t)
+	prose, err := os.ReadFile(filepath.Join(sample, "persuasion.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	content := strings.Repeat(string(prose)+"\n\n", 6) + strings.Repeat("No blank line here, \xff and none there.\n", 40000) + "\nCHAPTER 9\n\nThe end.\n"
+	path := write(t, "long.txt", content)
+	var want []int32
+	documents, sentences := 0, 0
+	file, err := ReadCorpusFile(path, func(s string, first bool) error {
+		if first {
+			documents++
+		}
+		sentences++
+		want = tok.AppendIDs(want, s)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, threads := range []int{1, 2, 5} {
+		m := &shardsInMemory{limit: 20000}
+		a := newAssembly(m)
+		files, err := tok.tokeniseFiles(t.Context(), []string{path}, threads, a, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.endShard()
+		c := newCorpus(newStore(m.shards), files)
+		if !slices.Equal(allIDs(c), want) || c.Documents() != documents || c.Sentences() != sentences || documents < 20 || len(m.shards) < 3 {
+			t.Errorf("%d threads: %d documents, %d sentences, not %d and %d", threads, c.Documents(), c.Sentences(), documents, sentences)
+		}
+		if fmt.Sprint(files[0]) != fmt.Sprint(file) || len(file.Notes) != 1 || file.Bytes != int64(len(content)) {
+			t.Errorf("%d threads: %v, not %v", threads, files[0], file)
+		}
+	}
+}
+
+// allIDs returns the ids of a corpus.
+func allIDs(c *Corpus) (ids []int32) {
+	for i := range c.Documents() {
+		span := c.passage(i).span()
+		ids = span.s.appendTo(ids, span.lo, span.hi)
+	}
+	return ids
+}
+
+// rebuilt assembles a corpus again.
+func rebuilt(t testing.TB, c *Corpus, m *shardsInMemory) *Corpus {
+	t.Helper()
+	a := newAssembly(m)
+	for i := range c.Documents() {
+		d := c.passage(i)
 		for s := d.first; s < d.end; s++ {
-			if err := wide.add(c.ids.appendTo(nil, c.starts[s], c.starts[s+1])); err != nil {
+			if err := a.sentence(d.s.appendTo(nil, d.s.starts[s], d.s.starts[s+1])); err != nil {
 				t.Fatal(err)
 			}
 		}
-		wide.closeDocument()
+		if err := a.endDocument(); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if wide.Hash() != c.Hash() || !slices.Equal(wide.ids.wide, want) {
-		t.Error("the width of ids shows in the hash")
-	}
+	m.endShard()
+	return newCorpus(newStore(m.shards), nil)
 }
 
 func TestCorpusHash(t *testing.T) {
@@ -178,9 +246,7 @@ func numbered(t *testing.T, dir string, from, n int) {
 // keys lists the documents of a corpus by content.
 func keys(c *Corpus) map[uint64]int {
 	m := make(map[uint64]int)
-	for _, d := range c.documents {
-		m[d.key]++
-	}
+	c.eachDigest(func(_ int, s *shard, d uint32) { m[keyOf(&s.digests[d])]++ })
 	return m
 }
 

@@ -156,6 +156,7 @@ func (p *Pretraining) Fill(x *PretrainingExample, epoch uint64, i int) {
 	if i < 0 || i >= p.n {
 		panic("text: no such example")
 	}
+	defer p.c.store.explain(p.c.store.guard())
 	epoch = p.epoch(epoch)
 	s := p.segment(epoch, i, p.first(epoch, i))
 
@@ -163,18 +164,21 @@ func (p *Pretraining) Fill(x *PretrainingExample, epoch uint64, i int) {
 	if p.o.NextSentence {
 		x.NSP = s.label
 	}
-	x.IDs = p.c.ids.appendTo(append(x.IDs[:0], p.cls), s.a.lo, s.a.hi)
+	x.IDs = s.a.s.appendTo(append(x.IDs[:0], p.cls), s.a.lo, s.a.hi)
 	x.IDs = append(x.IDs, p.sep)
 	x.Types = x.Types[:0]
 	for range x.IDs {
 		x.Types = append(x.Types, 0)
 	}
 	if p.o.NextSentence {
-		x.IDs = append(p.c.ids.appendTo(x.IDs, s.b.lo, s.b.hi), p.sep)
+		x.IDs = append(s.b.s.appendTo(x.IDs, s.b.lo, s.b.hi), p.sep)
 		for len(x.Types) < len(x.IDs) {
 			x.Types = append(x.Types, 1)
 		}
 	}
+	// A segment is reached through its document's end, its sentences and its tokens.
+	p.c.store.touch(s.a.s, 3, 0)
+	p.c.store.touch(s.b.s, 3, 0)
 	d := newDraws(p.o.Seed, maskSite, epoch, uint32(i))
 	p.maskTokens(x, &d)
 }

@@ -144,11 +144,16 @@ func TestMaskingSpecial(t *testing.T) {
 		}
 	}
 	// Nothing but special tokens: no labels and no trouble.
-	snow := tok.newCorpus()
-	if err := snow.add([]int32{tok.UNK, tok.MASK, tok.UNK}); err != nil {
+	m := &shardsInMemory{}
+	a := newAssembly(m)
+	if err := a.sentence([]int32{tok.UNK, tok.MASK, tok.UNK}); err != nil {
 		t.Fatal(err)
 	}
-	snow.closeDocument()
+	if err := a.endDocument(); err != nil {
+		t.Fatal(err)
+	}
+	m.endShard()
+	snow := newCorpus(newStore(m.shards), nil)
 	pretraining(t, tok, snow, o).Fill(&x, 0, 0)
 	if !slices.Equal(x.MLMLabels, []int32{NoLabel, NoLabel, NoLabel, NoLabel, NoLabel}) || !slices.Equal(x.IDs, []int32{tok.CLS, tok.UNK, tok.MASK, tok.UNK, tok.SEP}) {
 		t.Errorf("%+v", x)

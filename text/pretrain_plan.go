@@ -30,11 +30,13 @@ func (p *Pretraining) first(epoch uint64, i int) uint32 {
 // makePlan walks the documents, in the order of the epoch, until there are p.n examples;
 // once if p.n is 0.
 func (p *Pretraining) makePlan(epoch uint64) plan {
+	defer p.c.store.explain(p.c.store.guard())
 	x := plan{made: true, epoch: epoch, firsts: make([]uint32, 0, p.n)}
 	order := p.documentOrder(epoch)
 	for {
 		for _, doc := range order {
-			d := &p.c.documents[doc]
+			d := p.c.passage(int(doc))
+			p.c.store.touch(d.s, 2, 0)
 			for at := d.first; at < d.end; {
 				if p.n > 0 && len(x.firsts) == p.n {
 					return x
@@ -44,8 +46,10 @@ func (p *Pretraining) makePlan(epoch uint64) plan {
 					at--
 				}
 				stream := newDraws(p.o.Seed, segmentSite, epoch, uint32(len(x.firsts)))
-				x.firsts = append(x.firsts, at)
-				if at = p.cut(&stream, at, d.end).next; alone {
+				x.firsts = append(x.firsts, d.s.sentence+at)
+				cut := p.cut(&stream, passage{d.s, at, d.end})
+				p.c.store.touch(d.s, 0, 4*int(cut.b.end-at))
+				if at = cut.next; alone {
 					break
 				}
 			}
@@ -58,7 +62,7 @@ func (p *Pretraining) makePlan(epoch uint64) plan {
 
 // documentOrder returns a permutation of the documents, drawn as Shuffle draws.
 func (p *Pretraining) documentOrder(epoch uint64) []int32 {
-	order := make([]int32, len(p.c.documents))
+	order := make([]int32, p.c.Documents())
 	for i := range order {
 		order[i] = int32(i)
 	}
@@ -70,34 +74,32 @@ func (p *Pretraining) documentOrder(epoch uint64) []int32 {
 	return order
 }
 
-// span is a run lo .. hi-1 of sentences or of tokens.
-type span struct{ lo, hi uint32 }
-
-// cutting is how an example cuts its document, in sentences.
+// cutting is how an example cuts its document, in sentences of one shard.
 type cutting struct {
-	target int  // tokens aimed at
-	a, b   span // b empty where there is none
-	random bool // b is to be replaced
+	target int     // tokens aimed at
+	a, b   passage // b empty where there is none
+	random bool    // b is to be replaced
 	next   uint32
 }
 
-// cut cuts an example from sentence at on, in a document that ends at end. It is what the
+// cut cuts an example from the front of the rest of a document. It is what the
 // plan needs of an example and so takes the first words of its stream: whether it is
 // short, how short, where to cut, whether b is random.
-func (p *Pretraining) cut(d *draws, at, end uint32) cutting {
+func (p *Pretraining) cut(d *draws, rest passage) cutting {
 	x := cutting{target: p.room}
 	if d.chance(p.short) {
 		x.target = 2 + int(d.below(uint32(p.room-1)))
 	}
+	s, at, end := rest.s, rest.first, rest.end
 	g := at + 1
 	if !p.o.NextSentence {
-		for g < end && p.c.tokens(at, g+1) <= x.target {
+		for g < end && s.tokens(at, g+1) <= x.target {
 			g++
 		}
-		x.a, x.b, x.next = span{at, g}, span{g, g}, g
+		x.a, x.b, x.next = passage{s, at, g}, passage{s, g, g}, g
 		return x
 	}
-	for g < end && (g-at < 2 || p.c.tokens(at, g) < x.target) {
+	for g < end && (g-at < 2 || s.tokens(at, g) < x.target) {
 		g++
 	}
 	split := at + 1
@@ -107,64 +109,72 @@ func (p *Pretraining) cut(d *draws, at, end uint32) cutting {
 	} else {
 		x.random = true
 	}
-	x.a, x.b, x.next = span{at, split}, span{split, g}, g
+	x.a, x.b, x.next = passage{s, at, split}, passage{s, split, g}, g
 	if x.random {
 		x.next = split
 	}
 	return x
 }
 
-// segments are those of an example, in tokens of the corpus, truncated.
+// span is a run of tokens of a shard, lo .. hi-1.
+type span struct {
+	s      *shard
+	lo, hi uint32
+}
+
+// span returns the tokens of a passage.
+func (p passage) span() span { return span{p.s, p.s.starts[p.first], p.s.starts[p.end]} }
+
+// segments are those of an example, truncated.
 type segments struct {
 	a, b  span
 	label int32 // 1 if b is random
 }
 
-// segment returns the segments of example i, which begins with sentence first.
+// segment returns the segments of example i, which begins with sentence first of the
+// whole corpus.
 func (p *Pretraining) segment(epoch uint64, i int, first uint32) segments {
-	docs := p.c.documents
-	doc := sort.Search(len(docs), func(k int) bool { return docs[k].end > first })
+	s := p.c.store.shardOfSentence(first)
+	first -= s.sentence
+	doc := uint32(sort.Search(len(s.ends), func(k int) bool { return s.ends[k] > first }))
 	d := newDraws(p.o.Seed, segmentSite, epoch, uint32(i))
-	x := p.cut(&d, first, docs[doc].end)
-	var s segments
+	x := p.cut(&d, passage{s, first, s.ends[doc]})
+	var out segments
 	if x.random {
-		s.label = 1
-		x.b = p.elsewhere(&d, doc, x)
+		out.label = 1
+		x.b = p.elsewhere(&d, p.c.position(s, doc), x)
 	}
-	starts := p.c.starts
-	s.a = span{starts[x.a.lo], starts[x.a.hi]}
-	s.b = span{starts[x.b.lo], starts[x.b.hi]}
-	keepA, keepB := truncate(int(s.a.hi-s.a.lo), int(s.b.hi-s.b.lo), p.room)
-	s.a.trim(&d, keepA)
-	s.b.trim(&d, keepB)
-	return s
+	out.a, out.b = x.a.span(), x.b.span()
+	keepA, keepB := truncate(int(out.a.hi-out.a.lo), int(out.b.hi-out.b.lo), p.room)
+	out.a.trim(&d, keepA)
+	out.b.trim(&d, keepB)
+	return out
 }
 
 // elsewhere draws a random second segment for an example of document doc.
-func (p *Pretraining) elsewhere(d *draws, doc int, x cutting) span {
-	docs := p.c.documents
-	var b span
-	if n := uint32(len(docs)); n > 1 {
+func (p *Pretraining) elsewhere(d *draws, doc int, x cutting) passage {
+	var b passage
+	if n := uint32(p.c.Documents()); n > 1 {
 		other := d.below(n - 1)
 		if other >= uint32(doc) {
 			other++
 		}
-		from := docs[other]
-		b = span{from.first + d.below(from.end-from.first), from.end}
+		b = p.c.passage(int(other))
+		b.first += d.below(b.end - b.first)
 	} else {
 		// At least two sentences, so x left one for b.
-		from := docs[doc]
-		b = span{from.first + d.below(from.end-from.first-1), from.end}
-		if b.lo >= x.a.hi {
-			b.lo++
+		b = p.c.passage(doc)
+		b.first += d.below(b.end - b.first - 1)
+		if b.first >= x.a.end {
+			b.first++
 		}
 	}
-	want := x.target - p.c.tokens(x.a.lo, x.a.hi)
-	end := b.lo + 1
-	for end < b.hi && p.c.tokens(b.lo, end) < want {
+	want := x.target - x.a.s.tokens(x.a.first, x.a.end)
+	end := b.first + 1
+	for end < b.end && b.s.tokens(b.first, end) < want {
 		end++
 	}
-	return span{b.lo, end}
+	return passage{b.s, b.first, end}
 }
 
 // trim keeps keep tokens: each of the others goes from the front or the back with

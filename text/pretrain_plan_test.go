@@ -189,6 +189,7 @@ func TestEpochsHaveOneLength(t *testing.T) {
 func TestShortShare(t *testing.T) {
 	tok := counting(t, 60000)
 	c := countingCorpus(t, tok, spread(3, 900, 30))
+	starts := sentencesOfCounting(c)
 	for _, next := range []bool{true, false} {
 		for _, share := range []float64{0, 0.1, 1} {
 			o := bertOptions
@@ -200,7 +201,9 @@ func TestShortShare(t *testing.T) {
 				for i := range p.Len() {
 					first := p.first(epoch, i)
 					d := newDraws(o.Seed, segmentSite, epoch, uint32(i))
-					target := p.cut(&d, first, c.documents[documentOf(c, int32(c.starts[first])+5)].end).target
+					rest := c.passage(documentOf(c, starts[first]))
+					rest.first = first - rest.s.sentence
+					target := p.cut(&d, rest).target
 					if target < 2 || target > p.room {
 						t.Fatalf("target %d", target)
 					}
@@ -232,11 +235,11 @@ func TestTrimIsEven(t *testing.T) {
 	d := newDraws(1, segmentSite, 0, 0)
 	front, n := 0, 0
 	for k := range 3000 {
-		s := span{100, 200}
+		s := span{lo: 100, hi: 200}
 		keep := k % 100
 		s.trim(&d, keep)
 		if int(s.hi-s.lo) != keep || s.lo < 100 || s.hi > 200 {
-			t.Fatal(s)
+			t.Fatal(s.lo, s.hi)
 		}
 		front += int(s.lo - 100)
 		n += 100 - keep

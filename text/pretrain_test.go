@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"testing"
@@ -50,10 +51,11 @@ func counting(t testing.TB, n int) *Tokenizer {
 	return tok
 }
 
-// countingCorpus has documents of sentences of the given lengths. Its ids count up from 5
-// without repeating, so an id says where it stands.
+// countingCorpus has documents of sentences of the given lengths, in small shards. Its ids
+// count up from 5 without repeating, so an id says where it stands.
 func countingCorpus(t interface{ Fatal(...any) }, tok *Tokenizer, documents [][]int) *Corpus {
-	c := tok.newCorpus()
+	m := &shardsInMemory{limit: 60}
+	a := newAssembly(m)
 	next := int32(5)
 	for _, sentences := range documents {
 		for _, n := range sentences {
@@ -62,16 +64,19 @@ func countingCorpus(t interface{ Fatal(...any) }, tok *Tokenizer, documents [][]
 				ids[i] = next
 				next++
 			}
-			if err := c.add(ids); err != nil {
+			if err := a.sentence(ids); err != nil {
 				t.Fatal(err)
 			}
 		}
-		c.closeDocument()
+		if err := a.endDocument(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if int(next) > tok.VocabSize() {
 		t.Fatal("the vocabulary is too small")
 	}
-	return c
+	m.endShard()
+	return newCorpus(newStore(m.shards), nil)
 }
 
 // spread returns documents of random shape, under a seed.
@@ -178,7 +183,7 @@ func problem(c *Corpus, o PretrainingOptions, x *PretrainingExample) string {
 			return "b is cut"
 		}
 	case 1:
-		if len(c.documents) > 1 && documentOf(c, a[0]) == documentOf(c, b[0]) {
+		if c.Documents() > 1 && documentOf(c, a[0]) == documentOf(c, b[0]) {
 			return "a random b is of the same document"
 		}
 		if follows && !full && b[0] == a[len(a)-1]+1 {
@@ -192,11 +197,27 @@ func problem(c *Corpus, o PretrainingOptions, x *PretrainingExample) string {
 
 // documentOf returns the document of a counting corpus that holds an id.
 func documentOf(c *Corpus, id int32) int {
-	return slices.IndexFunc(c.documents, func(d document) bool { return c.starts[d.end] > uint32(id-5) })
+	return sort.Search(c.Documents(), func(i int) bool {
+		end := c.passage(i).span()
+		return end.s.appendTo(nil, end.hi-1, end.hi)[0] >= id
+	})
+}
+
+// sentencesOfCounting returns the first id of each sentence of a counting corpus, and one
+// beyond the last.
+func sentencesOfCounting(c *Corpus) []int32 {
+	starts := []int32{5}
+	for _, s := range c.store.shards {
+		for i := 1; i < len(s.starts); i++ {
+			starts = append(starts, starts[len(starts)-1]+int32(s.starts[i]-s.starts[i-1]))
+		}
+	}
+	return starts
 }
 
 func startsSentence(c *Corpus, id int32) bool {
-	_, ok := slices.BinarySearch(c.starts, uint32(id-5))
+	s := c.passage(documentOf(c, id)).s
+	_, ok := slices.BinarySearch(s.starts, uint32(id-s.appendTo(nil, 0, 1)[0]))
 	return ok
 }
 
@@ -273,12 +294,16 @@ func TestPretrainingShapes(t *testing.T) {
 			return
 		}
 		// The first epoch has every token once, unless its sentence is too long.
+		starts := sentencesOfCounting(c)
+		if len(starts) != c.Sentences()+1 {
+			r.Fatal("sentences")
+		}
 		for s := range c.Sentences() {
-			lo, hi := c.starts[s], c.starts[s+1]
+			lo, hi := starts[s], starts[s+1]
 			whole := int(hi-lo) <= o.MaxLength-2
 			have := 0
 			for id := lo; id < hi; id++ {
-				have += seen[int32(id)+5]
+				have += seen[id]
 			}
 			if whole && have != int(hi-lo) || !whole && have != o.MaxLength-2 {
 				r.Fatalf("sentence %d: %d of %d tokens", s, have, hi-lo)
