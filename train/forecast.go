@@ -122,9 +122,7 @@ func (p *population) forecast(cfg config.Config) (*Forecast, error) {
 		return nil, err
 	}
 	f.Plain, f.Selecting = w.updates(cfg.Sift.Reuse)
-	if err := w.add(cfg); err != nil {
-		return nil, err
-	}
+	w.add(cfg)
 	f.Limits = batchLimits(plan, p.samples, p.held)
 	f.Memory, f.Trainable, err = forecastMemory(cfg, p.model, p.objective, rule.sift, f.Limits)
 	return f, err

@@ -104,40 +104,36 @@ func (w *walk) update(rule counting, kept cost, reuse bool) UpdateForecast {
 }
 
 // add walks all updates.
-func (w *walk) add(cfg config.Config) error {
+func (w *walk) add(cfg config.Config) {
 	f := w.f
 	if f.Updates == 0 {
-		return nil
+		return
 	}
 	if w.p.size > 0 {
 		f.Epochs = float64(f.SamplesDrawn) / float64(w.p.size)
 	}
 	var draws []draw
+	var plain, selected struct{ drawn, kept int }
+	var drawn, kept, drawnSelecting, keptSelecting cost
 	position, evaluated := 0, 0
 	every := cfg.Train.EvaluateEvery
 	for u := 1; u <= f.Updates; u++ {
 		draws = w.rule.update(draws[:0], u, position)
-		selecting := w.rule.sift.Selects(u - 1)
+		selecting, sum := w.rule.sift.Selects(u-1), &plain
 		if selecting {
 			f.SelectingUpdates++
+			sum = &selected
 		}
 		for _, d := range draws {
-			drawn, kept := w.drawn.times(float64(d.n)), w.drawn.times(float64(d.keep))
-			switch {
-			case w.exact:
-				drawn, kept = w.ops.micro(w.sizes[d.first:d.first+d.n], d.keep)
-			case selecting:
-				kept = w.chosen.times(float64(d.keep))
-			}
-			f.TokensDrawn += drawn.tokens
-			f.TokensBackprop += kept.tokens
-			f.FLOPs += kept.step
-			if selecting {
-				reuse, naive := scoring(drawn, kept)
-				if cfg.Sift.Reuse {
-					f.ScoreFLOPs += reuse
-				} else {
-					f.ScoreFLOPs += naive
+			sum.drawn += d.n
+			sum.kept += d.keep
+			if w.exact {
+				x, y := w.ops.micro(w.sizes[d.first:d.first+d.n], d.keep)
+				drawn.add(x, 1)
+				kept.add(y, 1)
+				if selecting {
+					drawnSelecting.add(x, 1)
+					keptSelecting.add(y, 1)
 				}
 			}
 			position += d.n
@@ -146,11 +142,21 @@ func (w *walk) add(cfg config.Config) error {
 			evaluated++
 		}
 	}
+	if !w.exact {
+		drawnSelecting, keptSelecting = w.drawn.times(float64(selected.drawn)), w.chosen.times(float64(selected.kept))
+		drawn, kept = w.drawn.times(float64(plain.drawn)), w.drawn.times(float64(plain.kept))
+		drawn.add(drawnSelecting, 1)
+		kept.add(keptSelecting, 1)
+	}
+	f.TokensDrawn, f.TokensBackprop, f.FLOPs = drawn.tokens, kept.tokens, kept.step
+	reuse, naive := scoring(drawnSelecting, keptSelecting)
+	if f.ScoreFLOPs = naive; cfg.Sift.Reuse {
+		f.ScoreFLOPs = reuse
+	}
 	if w.p.valids > 0 {
 		f.Evaluations = evaluated
 		f.ValidationFLOPs = float64(evaluated) * w.validation()
 	}
-	return nil
 }
 
 // validation is the operations of one evaluation.
