@@ -12,7 +12,7 @@ import (
 // commands lists every command of the program.
 func commands(t *terminal) []*cobra.Command {
 	return []*cobra.Command{
-		finetuneCommand(t), pretrainCommand(t), prepareCommand(t), evalCommand(t), predictCommand(t),
+		finetuneCommand(t), pretrainCommand(t), prepareCommand(t), evalCommand(t), compareCommand(t), predictCommand(t),
 		inspectCommand(t), exportCommand(t), verifyCommand(t),
 		planCommand(t), devicesCommand(t), benchCommand(t), debugCommand(t), configCommand(t),
 	}

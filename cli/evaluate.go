@@ -112,8 +112,8 @@ on a text file, a directory of them, or prepared data, with masks that are the s
 		if t.json {
 			return t.object(e)
 		}
-		if err := t.print("accuracy %.4f  F1 %.4f  MCC %.4f  loss %.4f  on %d examples (most frequent label %q: %.4f)\n",
-			e.Accuracy, e.F1, e.MCC, e.Loss, e.N, e.Majority, e.MajorityShare); err != nil {
+		if err := t.print("accuracy %.4f (95%% interval %.4f to %.4f)  F1 %.4f  MCC %.4f  loss %.4f  on %d examples (most frequent label %q: %.4f)\n",
+			e.Accuracy, e.Low, e.High, e.F1, e.MCC, e.Loss, e.N, e.Majority, e.MajorityShare); err != nil {
 			return err
 		}
 		var b strings.Builder

@@ -119,6 +119,7 @@ func (c *confusion) evaluation(labels []string) Evaluation {
 		return e
 	}
 	e.Loss, e.Accuracy = c.loss/n, correct/n
+	e.Low, e.High = Wilson(int(correct), int(n))
 	f1 := func(i int) float64 {
 		if d := truth[i] + predicted[i]; d > 0 {
 			return 2 * float64(c.counts[i][i]) / d

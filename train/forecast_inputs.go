@@ -139,7 +139,7 @@ func (in *material) maskedPopulation(ctx context.Context, cfg config.Config, mis
 		in.model.HasNSP, in.model.HasPooler = true, true
 	}
 	if missing != "" {
-		most := exampleSize{cfg.Task.MaxLength, maskedOf(cfg.Task.MaxLength, cfg.Data.MaskProbability)}
+		most := exampleSize{cfg.Task.MaxLength, mostMasked(cfg.Task, cfg.Data)}
 		return &population{model: in.model, objective: bert.Objective{MLM: true, NSP: cfg.Data.NextSentence}, lengths: fromExpected,
 			why: missing, samples: &imaginedSamples{sizes: expectedSizes(cfg.Task.MaxLength, cfg.Data), most: most}}, nil
 	}
@@ -148,12 +148,20 @@ func (in *material) maskedPopulation(ctx context.Context, cfg config.Config, mis
 	if err != nil {
 		return nil, err
 	}
-	var held *text.Corpus
-	heldShare := share
-	if len(cfg.Data.Valid) > 0 {
+	held, heldShare := train, share
+	kept := 1.0 // share of the examples read that are trained on
+	switch {
+	case len(cfg.Data.Valid) > 0:
 		held, heldShare, err = p.readPart(ctx, cfg.Data.Valid, in.tokenizer)
-	} else if train, held, err = train.Split(cfg.Data.ValidShare, cfg.Train.Seed); err != nil {
-		err = fault.In(cfg.Data.Train.String(), err)
+	case share < 1: // of a few documents chance may hold out none or many
+		kept, heldShare = 1-cfg.Data.ValidShare, share/cfg.Data.ValidShare
+		if cfg.Data.ValidShare == 0 {
+			held = nil
+		}
+	default:
+		if train, held, err = train.Split(cfg.Data.ValidShare, validationSeed); err != nil {
+			err = fault.In(cfg.Data.Train.String(), err)
+		}
 	}
 	if err == nil {
 		err = in.makeExamples(cfg, train, held)
@@ -162,7 +170,7 @@ func (in *material) maskedPopulation(ctx context.Context, cfg config.Config, mis
 		p.close()
 		return nil, err
 	}
-	p.model, p.size = in.model, int(math.Round(float64(in.text.train.Len())/share))
+	p.model, p.size = in.model, int(math.Round(float64(in.text.train.Len())/share*kept))
 	p.objective, p.samples, p.held = in.streams(cfg.Train.Seed)
 	if p.held != nil {
 		p.valids = int(math.Round(float64(p.held.Len()) / heldShare))
@@ -173,19 +181,14 @@ func (in *material) maskedPopulation(ctx context.Context, cfg config.Config, mis
 // makeExamples makes those of a run, as readCorpora does.
 func (in *material) makeExamples(cfg config.Config, train, held *text.Corpus) (err error) {
 	in.text = &running{types: in.model.TypeVocab > 1, next: cfg.Data.NextSentence, maxLength: cfg.Task.MaxLength,
-		most: maskedOf(cfg.Task.MaxLength, cfg.Data.MaskProbability)}
-	o := text.PretrainingOptions{
-		MaxLength: cfg.Task.MaxLength, NextSentence: cfg.Data.NextSentence, ShortShare: cfg.Data.ShortShare,
-		MaskShare: cfg.Data.MaskProbability, Replace: [3]float64(cfg.Data.MaskReplace), Seed: cfg.Train.Seed,
-	}
-	if in.text.train, err = text.NewPretraining(in.tokenizer, train, o); err != nil {
+		most: mostMasked(cfg.Task, cfg.Data)}
+	if in.text.train, err = text.NewPretraining(in.tokenizer, train, examplesOf(cfg.Task, cfg.Data, cfg.Train.Seed, false)); err != nil {
 		return fault.In(cfg.Data.Train.String(), err)
 	}
 	if held == nil {
 		return nil
 	}
-	o.Fixed = true
-	if in.text.valid, err = text.NewPretraining(in.tokenizer, held, o); err != nil {
+	if in.text.valid, err = text.NewPretraining(in.tokenizer, held, examplesOf(cfg.Task, cfg.Data, validationSeed, true)); err != nil {
 		return fault.In("the held-out text", err)
 	}
 	return nil

@@ -36,11 +36,14 @@ func (p *population) readPart(ctx context.Context, paths config.Paths, tok *text
 			}
 			p.corpora = append(p.corpora, c)
 			if n := c.Tokens(); n > wholeTokens {
-				share = float64(wholeTokens) / float64(n)
-				p.partial(fmt.Sprintf("%s: %d tokens", path, n), share)
-				_, c, err = c.Split(share, partSeed)
+				// Copies of one document cannot be parted; then all of it is read.
+				if _, part, err := c.Split(float64(wholeTokens)/float64(n), partSeed); err == nil {
+					share = float64(part.Tokens()) / float64(n)
+					p.partial(fmt.Sprintf("%s: %d tokens", path, n), share)
+					return part, share, nil
+				}
 			}
-			return c, share, err
+			return c, share, nil
 		}
 	}
 	files, err := text.FindCorpus(paths)

@@ -52,7 +52,7 @@ func TestForecastOfPretraining(t *testing.T) {
 		"random":              func(c *config.Config) { c.Sift.Score = "random" },
 		"sum of entropies":    func(c *config.Config) { c.Sift.Score, c.Sift.Aggregate = "entropy", "sum" },
 		"accumulated, later": func(c *config.Config) {
-			c.Sift.Score, c.Train.Accumulate, c.Sift.Start, c.Sift.Interrupt = "loss", 2, 6, 5
+			c.Sift.Score, c.Train.Accumulate, c.Sift.Start, c.Sift.Interrupt, c.Train.Seed = "loss", 2, 6, 5, 7
 		},
 		"a third, one segment": func(c *config.Config) {
 			c.Sift.Score, c.Sift.Keep, c.Data.NextSentence = "loss", 1.0/3, false

@@ -60,6 +60,8 @@ type MaskedEvaluation struct {
 type ClassEvaluation struct {
 	F1            float64   `json:"f1"`             // of the second label with two labels, else the mean over the labels
 	MCC           float64   `json:"mcc"`            // Matthews correlation; Gorodkin's form for more than two labels
+	Low           float64   `json:"accuracy_low"`   // 95% interval of the accuracy (Wilson)
+	High          float64   `json:"accuracy_high"`  //
 	Majority      string    `json:"majority_label"` // most frequent label of the file
 	MajorityShare float64   `json:"majority_share"` // its share: the accuracy of always saying it
 	Labels        []string  `json:"labels"`
