@@ -222,6 +222,28 @@ func TestPretrainSeedsShareTheirValidation(t *testing.T) {
 	}
 }
 
+// TestPretrainPrepared: from prepared data come the same bits as from the text.
+func TestPretrainPrepared(t *testing.T) {
+	dir, cfg := countingText(t)
+	cfg.Sift.Score = "entropy"
+	s := mustPretrain(t, cfg, filepath.Join(dir, "text"))
+	tok, err := text.Load(cfg.Model.Tokenizer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	prepared := filepath.Join(dir, "prepared")
+	if _, err := tok.Prepare(context.Background(), prepared, text.PrepareOptions{Paths: cfg.Data.Train, Threads: 2, ShardBytes: 1 << 10}); err != nil {
+		t.Fatal(err)
+	}
+	both := cfg
+	both.Data.Train = config.Paths{cfg.Data.Train[0], prepared}
+	_, err = pretrain(t, context.Background(), both, filepath.Join(dir, "both"), false, nil)
+	wantKind(t, err, fault.Config, prepared, "stands alone")
+	cfg.Data.Train = config.Paths{prepared}
+	mustPretrain(t, cfg, filepath.Join(dir, "run"))
+	finish(t, filepath.Join(dir, "text"), s.Updates).same(t, "prepared", finish(t, filepath.Join(dir, "run"), s.Updates))
+}
+
 // TestPretrainExports takes models from scratch and imported ones to a file and back.
 func TestPretrainExports(t *testing.T) {
 	for name, k := range map[string]struct {
