@@ -14,6 +14,7 @@ import (
 
 func planCommand(t *terminal) *cobra.Command {
 	var gflops float64
+	var measure bool
 	cmd := &cobra.Command{
 		Use:     "plan [CONFIG]",
 		GroupID: groupLook,
@@ -32,10 +33,14 @@ not known before: their lengths are expected ones.`,
 	}
 	f := cmd.Flags()
 	f.Float64Var(&gflops, "gflops", 0, "`speed` of training in GFLOP/s, scoring included, for the time")
+	f.BoolVar(&measure, "measure", false, "time a few micro-batches on this machine, in the run's memory, for the time")
 	addConfigFlags(f, config.Default(), "model", "tokenizer", "task", "train", "valid", "device")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if !(gflops >= 0) || math.IsInf(gflops, 0) || gflops == 0 && f.Changed("gflops") {
 			return fault.New(fault.Usage, "--gflops: %v: must be above 0", gflops)
+		}
+		if measure && gflops > 0 {
+			return fault.New(fault.Usage, "--measure: --gflops gives the speed already")
 		}
 		if len(args) > 0 {
 			if f.Changed("config") {
@@ -54,6 +59,17 @@ not known before: their lengths are expected ones.`,
 			return err
 		}
 		out := planned{Forecast: forecast}
+		if measure {
+			device, err := openDevice(r.Device)
+			if err != nil {
+				return err
+			}
+			defer device.Close()
+			if out.Measured, err = forecast.Measure(cmd.Context(), r.Config, device); err != nil {
+				return err
+			}
+			gflops = out.Measured.GFLOPS
+		}
 		if gflops > 0 {
 			training, validation := forecast.Seconds(gflops)
 			out.GFLOPS = &gflops
@@ -73,6 +89,8 @@ type planned struct {
 	GFLOPS            *float64 `json:"gflops,omitempty"`
 	TrainSeconds      *float64 `json:"train_seconds,omitempty"`
 	ValidationSeconds *float64 `json:"validation_seconds,omitempty"`
+
+	Measured *train.Measurement `json:"measured,omitempty"`
 }
 
 // resolvePlanned resolves a configuration for the command it is meant for. Without
@@ -126,12 +144,15 @@ func (p *planned) text(cfg config.Config) string {
 		}
 		switch {
 		case p.GFLOPS == nil:
-			row("time", "give --gflops for the time; sift bench step measures what this machine reaches")
+			row("time", "give --gflops for the time, or --measure to have this machine's speed measured")
 		case p.Evaluations > 0:
-			row("time", "%s of training and %s of validation at %g GFLOP/s", duration(*p.TrainSeconds), duration(*p.ValidationSeconds), *p.GFLOPS)
+			row("time", "%s of training and %s of validation at %.4g GFLOP/s", duration(*p.TrainSeconds), duration(*p.ValidationSeconds), *p.GFLOPS)
 		default:
-			row("time", "%s of training at %g GFLOP/s", duration(*p.TrainSeconds), *p.GFLOPS)
+			row("time", "%s of training at %.4g GFLOP/s", duration(*p.TrainSeconds), *p.GFLOPS)
 		}
+	}
+	if p.Measured != nil {
+		row("measured", "%s", measured(p.Measured))
 	}
 	return strings.Map(func(r rune) rune {
 		if r != '\n' && unsafeRune(r) {
@@ -212,5 +233,17 @@ func duration(seconds float64) string {
 			return fmt.Sprintf("%.1f %s", seconds/u.size, u.name)
 		}
 	}
+	if seconds < 10 {
+		return fmt.Sprintf("%.3f seconds", seconds)
+	}
 	return fmt.Sprintf("%.1f seconds", seconds)
+}
+
+// measured says what updates took.
+func measured(m *train.Measurement) string {
+	s := duration(m.PlainSeconds) + " an update"
+	if m.SelectingSeconds > 0 {
+		s += ", " + duration(m.SelectingSeconds) + " one that selects"
+	}
+	return s + fmt.Sprintf(", %.4g GFLOP/s in all", m.GFLOPS)
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"math"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -40,6 +41,33 @@ func TestPlanOfFinetuning(t *testing.T) {
 	for _, x := range [][2]float64{{p.FLOPs, s.FLOPs}, {p.Score, s.Score}, {*p.Seconds, (s.FLOPs + s.Score) / 0.5e9}} {
 		if x[0] < 0.95*x[1] || x[0] > 1.05*x[1] || x[1] == 0 {
 			t.Errorf("plan %g, run %g", x[0], x[1])
+		}
+	}
+}
+
+// A measured plan trains a few micro-batches of random tokens, of either task.
+func TestPlanMeasures(t *testing.T) {
+	for _, args := range []string{
+		"--tokenizer ../testdata/vocab/vocab.txt --train ../testdata/corpora --model.layers 2 --model.hidden 16 --model.heads 2 --task.max_length 16 --train.micro_batch 4 --train.accumulate 2 --sift.score entropy",
+		"--tokenizer ../testdata/vocab/vocab.txt --model.layers 1 --model.hidden 16 --model.heads 2 --task.max_length 16 --train.micro_batch 4 --train.updates 5 --train.freeze 1",
+		"--model " + fixtures + "sequence_classification-op14-fold-dynamic.onnx --task.max_length 16 --sift.score loss --sift.reuse=false --train.updates 7",
+	} {
+		var p struct {
+			Measured *struct {
+				Plain     float64 `json:"update_seconds"`
+				Selecting float64 `json:"selecting_update_seconds"`
+				GFLOPS    float64
+			}
+			FLOPs, GFLOPS float64
+			Score         float64 `json:"score_flops"`
+			Seconds       float64 `json:"train_seconds"`
+		}
+		object(t, &p, append([]string{"plan", "--measure"}, strings.Fields(args)...)...)
+		if m := p.Measured; m == nil || !(m.Plain > 0) || m.Selecting > 0 != strings.Contains(args, "score") || !(m.GFLOPS > 0) || p.GFLOPS != m.GFLOPS {
+			t.Fatalf("sift plan --measure %s: %+v", args, p)
+		}
+		if want := (p.FLOPs + p.Score) / p.GFLOPS / 1e9; math.Abs(p.Seconds-want) > 1e-9*want || want == 0 {
+			t.Errorf("sift plan --measure %s: %g s, want %g", args, p.Seconds, want)
 		}
 	}
 }
@@ -113,6 +141,7 @@ func TestPlanRefuses(t *testing.T) {
 	}{
 		{"--gflops 0", "--gflops: 0", 64},
 		{"--gflops -1", "--gflops: -1", 64},
+		{"--gflops 3 --measure", "--measure", 64},
 		{"--gflops NaN", "--gflops: NaN", 64},
 		{"more", "at most one", 64},
 		{"--config " + file, "--config names", 64},
@@ -137,7 +166,7 @@ func TestQuantities(t *testing.T) {
 			t.Errorf("operations(%g) = %s, want %s", n, got, want)
 		}
 	}
-	for s, want := range map[float64]string{0: "0.0 seconds", 119: "119.0 seconds", 120: "2.0 minutes", 7200: "2.0 hours", 172800: "2.0 days", 1e9: "31.7 years"} {
+	for s, want := range map[float64]string{0: "0.000 seconds", 12.34: "12.3 seconds", 119: "119.0 seconds", 120: "2.0 minutes", 7200: "2.0 hours", 172800: "2.0 days", 1e9: "31.7 years"} {
 		if got := duration(s); got != want {
 			t.Errorf("duration(%g) = %s, want %s", s, got, want)
 		}

@@ -5,6 +5,7 @@ import (
 
 	"sift/bert"
 	"sift/config"
+	"sift/sifting"
 )
 
 // Forecast is what a run comes to before anything of it is computed.
@@ -40,6 +41,10 @@ type Forecast struct {
 
 	Limits bert.Limits    `json:"micro_batch"` // the largest, that memory is sized for
 	Memory MemoryForecast `json:"memory"`
+
+	objective bert.Objective // these are for Measure
+	sift      sifting.Options
+	sizes     []exampleSize
 }
 
 // UpdateForecast is one whole update. Operations are counted as bert.Config.StepFLOPs does.
@@ -123,6 +128,7 @@ func (p *population) forecast(cfg config.Config) (*Forecast, error) {
 	}
 	f.Plain, f.Selecting = w.updates(cfg.Sift.Reuse)
 	w.add(cfg)
+	f.objective, f.sift, f.sizes = p.objective, rule.sift, w.sizes
 	f.Limits = batchLimits(plan, p.samples, p.held)
 	f.Memory, f.Trainable, err = forecastMemory(cfg, p.model, p.objective, rule.sift, f.Limits)
 	return f, err

@@ -262,6 +262,23 @@ func TestForecastIsLight(t *testing.T) {
 	}
 }
 
+// smallDevice has little memory.
+type smallDevice struct{ backend.Device }
+
+func (smallDevice) Info() backend.Info {
+	return backend.Info{Name: "small", Float: backend.F32, MemoryBytes: 1 << 20}
+}
+
+func TestMeasureNeedsMemory(t *testing.T) {
+	cfg := smallPretraining()
+	f, err := NewForecast(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.Measure(context.Background(), cfg, smallDevice{cpu.NewReference(backend.F32)})
+	wantKind(t, err, fault.Device, "the run needs", "small has 0.0 GB")
+}
+
 // Epochs of data that are not there cannot be counted; everything else can be said.
 func TestForecastOfUnknownEpochs(t *testing.T) {
 	cfg := smallPretraining()
