@@ -1,4 +1,4 @@
-# make demo   import all-MiniLM-L6-v2, fine-tune it with SIFT, export it, prove the export
+# make demo   import a small BERT, fine-tune it with SIFT, export it, prove the export
 # make test   every test, with what each part took
 # make        build ./sift
 .PHONY: all build demo test fixtures clean
@@ -8,7 +8,7 @@ all: build
 build:
 	go build -o sift .
 
-# MODEL=path takes another ONNX file; TOKENIZER=path its tokenizer.
+# MODEL=minilm takes all-MiniLM-L6-v2, MODEL=path another ONNX file, TOKENIZER=path its tokenizer.
 demo: build
 	@scripts/demo
 

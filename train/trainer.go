@@ -34,7 +34,6 @@ type trainer struct {
 	packer    *bert.Packer
 	staging   *values
 	draws     []draw
-	logits    []float32
 	metrics   *lines
 	selection *lines // nil: not logged
 
