@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 
@@ -107,7 +108,7 @@ func parseManifest(content []byte) (*manifest, error) {
 		if s.Name != shardName(i) {
 			return nil, fault.New(fault.Data, "shard %d is named %s, not %s", i, show(s.Name), shardName(i))
 		}
-		if s.Documents < 1 || s.Sentences < s.Documents || s.Tokens < s.Sentences {
+		if s.Documents < 1 || s.Sentences < s.Documents || s.Tokens < s.Sentences || int64(s.Tokens) > math.MaxUint32 {
 			return nil, fault.New(fault.Data, "%s: %d documents, %d sentences and %d tokens cannot be", s.Name, s.Documents, s.Sentences, s.Tokens)
 		}
 		documents, sentences, tokens = documents+s.Documents, sentences+s.Sentences, tokens+s.Tokens

@@ -1,7 +1,6 @@
 package text
 
 import (
-	"bytes"
 	"encoding/hex"
 	"errors"
 	"io"
@@ -9,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -30,14 +30,20 @@ func IsPrepared(path string) bool {
 			return true
 		}
 	}
-	f, err := openText(filepath.Join(path, manifestName))
+	return strings.Contains(headOf(filepath.Join(path, manifestName)), `"`+manifestFormat+`"`) ||
+		strings.HasPrefix(unfinishedText, headOf(filepath.Join(path, unfinishedName)))
+}
+
+// headOf returns the first bytes of a regular file, "-" if it cannot be read.
+func headOf(path string) string {
+	f, err := openText(path)
 	if err != nil {
-		return false
+		return "-"
 	}
 	defer f.Close()
-	var head [128]byte
-	n, _ := io.ReadFull(f, head[:])
-	return bytes.Contains(head[:n], []byte(`"`+manifestFormat+`"`))
+	head := make([]byte, 64)
+	n, _ := io.ReadFull(f, head)
+	return string(head[:n])
 }
 
 // OpenPrepared opens what Prepare wrote with a tokenizer that gives the same ids. It reads

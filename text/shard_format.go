@@ -127,10 +127,10 @@ func parseShardHeader(page []byte) (shardHeader, error) {
 // shardName is the name of a shard's file.
 func shardName(number int) string { return fmt.Sprintf("shard-%05d.sift", number) }
 
-// isShardName reports whether a name is of that kind, or of such a file's while it is written.
+// isShardName reports whether a name is of that kind, or of a file that becomes one.
 func isShardName(name string) bool {
 	stem, ok := strings.CutPrefix(strings.TrimPrefix(name, "."), "shard-")
-	stem, _ = strings.CutSuffix(stem, ".tmp")
-	stem, end := strings.CutSuffix(stem, ".sift")
-	return ok && end && len(stem) >= 5 && strings.Trim(stem, "0123456789") == ""
+	number, end, dotted := strings.Cut(stem, ".")
+	return ok && dotted && len(number) >= 5 && strings.Trim(number, "0123456789") == "" &&
+		(end == "sift" || strings.HasPrefix(end, "sift.") && strings.HasSuffix(end, ".tmp"))
 }
