@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"sift/fault"
 )
 
@@ -220,6 +222,7 @@ func TestPrepareErrors(t *testing.T) {
 
 // TestPrepareInterrupted stops at every batch in turn.
 func TestPrepareInterrupted(t *testing.T) {
+	defer goleak.VerifyNone(t)
 	tok := load(t)
 	text := t.TempDir()
 	numbered(t, text, 0, 12)

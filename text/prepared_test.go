@@ -9,9 +9,10 @@ import (
 	"hash/crc32"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
+
+	"go.uber.org/goleak"
 
 	"sift/fault"
 )
@@ -72,6 +73,7 @@ func changeManifest(t testing.TB, dir string, change func(*manifest)) {
 
 // TestPreparedDamage: everything wrong is one line that names the file and the cause.
 func TestPreparedDamage(t *testing.T) {
+	defer goleak.VerifyNone(t)
 	tok := load(t)
 	whole := smallPrepared(t, tok)
 	foreign := filepath.Join(t.TempDir(), "foreign")
@@ -224,7 +226,6 @@ func TestPreparedDamage(t *testing.T) {
 		if !IsPrepared(dir) && c.name != "another's manifest" {
 			t.Errorf("%s: is not taken for prepared data", c.name)
 		}
-		before := runtime.NumGoroutine()
 		_, err := tok.OpenPrepared(dir)
 		want := dir + c.want
 		if !strings.HasPrefix(c.want, ":") {
@@ -232,9 +233,6 @@ func TestPreparedDamage(t *testing.T) {
 		}
 		if err == nil || fault.KindOf(err) != c.kind || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: kind %d, %v\nwant %s", c.name, fault.KindOf(err), err, want)
-		}
-		if n := runtime.NumGoroutine(); n > before {
-			t.Errorf("%s: %d goroutines are left", c.name, n-before)
 		}
 	}
 	if c, err := tok.OpenPrepared(whole); err != nil {
