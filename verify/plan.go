@@ -39,6 +39,11 @@ func shapes(fixed Shape, longest int, batches, lengths []int) []Shape {
 	return list
 }
 
+// outputCost is what an element of the logits costs beside its product, in multiply-adds:
+// each is written, read and compared several times over, which for a small model and a
+// large vocabulary is most of the work.
+const outputCost = 256
+
 // cost estimates the multiply-adds of a batch in one graph: every weight of a matrix
 // once a token, tables that are only looked up excepted, and attention.
 func (s *signature) cost(b Shape) float64 {
@@ -56,7 +61,7 @@ func (s *signature) cost(b Shape) float64 {
 	h := float64(c.Hidden)
 	perToken := float64(c.Layers) * (h*(4*h+2*float64(c.Intermediate)) + 2*length*h)
 	if c.HasMLM {
-		perToken += h * (h + float64(c.Vocab))
+		perToken += h*(h+float64(c.Vocab)) + outputCost*float64(c.Vocab)
 	}
 	return tokens * perToken
 }
