@@ -90,6 +90,9 @@ func asStored(m *onnx.Match, w, stored bert.Weights) (note string, err error) {
 			continue
 		}
 		mine, theirs := w[b.Role], stored[b.Role]
+		if mine == nil && theirs == nil {
+			continue // a tied decoder, which is the word embedding
+		}
 		if len(mine) != len(theirs) {
 			return "", fault.New(fault.Answer, "%s: %d values, the trained model has %d", b.Role, len(theirs), len(mine))
 		}
@@ -107,10 +110,14 @@ func asStored(m *onnx.Match, w, stored bert.Weights) (note string, err error) {
 // runEndBudget keeps the check at the end of a run to some seconds; sift verify tries more.
 const runEndBudget = verify.DefaultBudget / 5
 
+// runEndElements keeps its memory to some hundred megabytes beside the run's: logits over a large
+// vocabulary are held several times over, in float64.
+const runEndElements = 1 << 22
+
 // certify returns the check that a finished run's model must pass before it gets its name.
 func certify(t *terminal, d config.Device) func(context.Context, string, *train.Trained, string) error {
 	return func(ctx context.Context, model string, c *train.Trained, certificate string) error {
-		cert, err := checkAgainst(ctx, d, model, ofRun(c), verify.Options{Seed: 1, Budget: runEndBudget})
+		cert, err := checkAgainst(ctx, d, model, ofRun(c), verify.Options{Seed: 1, Budget: runEndBudget, MaxElements: runEndElements})
 		if err != nil {
 			return err
 		}

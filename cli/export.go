@@ -20,7 +20,7 @@ import (
 
 func exportCommand(t *terminal) *cobra.Command {
 	var out, checkpoint, certificate string
-	var force bool
+	var force, half bool
 	var budget float64
 	cmd := &cobra.Command{
 		Use:     "export RUN --out M.onnx",
@@ -38,6 +38,7 @@ gets its name only after it has been verified against the trained model.`,
 	f.StringVar(&checkpoint, "checkpoint", "", "best, last or a `file` (default best)")
 	f.StringVar(&certificate, "certificate", "", "`file` to write (default certificate.json beside --out)")
 	f.BoolVar(&force, "force", false, "replace --out if it exists")
+	f.BoolVar(&half, "half", false, "store matrices and tables as float16 (of a model built whole)")
 	f.Float64Var(&budget, "budget", runEndBudget, "most multiply-adds to spend on verifying; larger batches are left out")
 	addDeviceFlags(f)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -76,7 +77,7 @@ gets its name only after it has been verified against the trained model.`,
 		if err := checkCertificate(certificate, given(c.Import, out)...); err != nil {
 			return err
 		}
-		cert, changes, err := exportVerified(cmd, t, r.Device, c, out, budget)
+		cert, changes, err := exportVerified(cmd, t, r.Device, c, out, half, budget)
 		if err != nil {
 			return err
 		}
@@ -103,7 +104,7 @@ gets its name only after it has been verified against the trained model.`,
 
 // exportVerified writes the model into a directory of its own beside out, verifies it
 // there, and moves it to its name.
-func exportVerified(cmd *cobra.Command, t *terminal, d config.Device, c *train.Trained, out string, budget float64) (*verify.Certificate, *onnx.Changes, error) {
+func exportVerified(cmd *cobra.Command, t *terminal, d config.Device, c *train.Trained, out string, half bool, budget float64) (*verify.Certificate, *onnx.Changes, error) {
 	aside, err := os.MkdirTemp(filepath.Dir(out), ".sift-export-")
 	if err != nil {
 		var pathError *fs.PathError
@@ -114,7 +115,7 @@ func exportVerified(cmd *cobra.Command, t *terminal, d config.Device, c *train.T
 	}
 	defer os.RemoveAll(aside)
 	temporary := filepath.Join(aside, filepath.Base(out))
-	changes, err := c.Export(temporary, Version)
+	changes, err := c.Export(temporary, onnx.BuildOptions{Half: half, Version: Version})
 	if err != nil {
 		return nil, nil, err
 	}

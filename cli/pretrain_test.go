@@ -71,11 +71,28 @@ func TestPretrainFromTextToFile(t *testing.T) {
 		t.Errorf("exit %d: %s", code, stderr)
 	}
 
+	// Half precision: smaller, verified, and refused where the graph is someone else's.
+	small := filepath.Join(dir, "small.onnx")
+	if code, _, stderr := run("export", out, "--half", "--out", small, "--certificate", filepath.Join(dir, "small.json")); code != 0 {
+		t.Errorf("exit %d: %s", code, stderr)
+	}
+	a1, err := os.Stat(exported)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a2, err := os.Stat(small)
+	if err != nil || a2.Size() >= a1.Size() {
+		t.Errorf("%v; %v bytes in half precision, %d in full", err, a2, a1.Size())
+	}
+
 	further := filepath.Join(dir, "further")
 	s = train.Summary{}
 	object(t, &s, append([]string{"finetune", "--task", "mlm", "--model", exported, "--train", filepath.Join(dir, "one"), "--out", further}, flags...)...)
 	if s.Updates != 12 {
 		t.Errorf("%+v", s)
+	}
+	if code, _, stderr := run("export", further, "--half", "--out", filepath.Join(dir, "no.onnx")); code != 64 || !strings.Contains(stderr, "go back into this graph") {
+		t.Errorf("exit %d: %s", code, stderr)
 	}
 	task := filepath.Join(dir, "task")
 	object(t, &s, append([]string{"finetune", "--model", filepath.Join(further, s.Model), "--train", filepath.Join(dir, "train.tsv"),

@@ -161,9 +161,9 @@ func openONNX(path string, opt OpenOptions) (*Trained, error) {
 
 // Export writes the model to a new ONNX file: into the graph it was imported from, or, if
 // there is none or it has no place for the heads, as a graph built whole (onnx.Build).
-// version is of the program.
-func (c *Trained) Export(path, version string) (*onnx.Changes, error) {
-	return exportModel(c.Import, c.Config, c.Weights, path, version)
+// opt is for the latter; asking for half precision where there is a graph is an error.
+func (c *Trained) Export(path string, opt onnx.BuildOptions) (*onnx.Changes, error) {
+	return exportModel(c.Import, c.Config, c.Weights, path, opt)
 }
 
 // MaskedLM reports whether the model predicts masked tokens and no labels.

@@ -14,6 +14,7 @@ import (
 	"sift/bert"
 	"sift/config"
 	"sift/fault"
+	"sift/onnx"
 )
 
 // RunOptions are what a run needs beside its configuration.
@@ -253,7 +254,7 @@ func (t *trainer) export(ctx context.Context, c *checkpoint, w bert.Weights) err
 		Path: t.opt.Out, Run: t.opt.Out, Import: t.cfg.Model.Path, Labels: t.in.labels, Task: t.cfg.Task,
 		Update: c.Update, Source: c.path, Config: t.in.model, Weights: w, Tokenizer: t.in.tokenizer,
 	}
-	changes, err := trained.Export(filepath.Join(aside, modelName), t.opt.Version)
+	changes, err := trained.Export(filepath.Join(aside, modelName), onnx.BuildOptions{Version: t.opt.Version})
 	if err != nil {
 		return err
 	}

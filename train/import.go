@@ -2,6 +2,7 @@ package train
 
 import (
 	"sift/bert"
+	"sift/fault"
 	"sift/onnx"
 )
 
@@ -39,10 +40,10 @@ func lacksHeads(graph, model bert.Config) bool {
 
 // exportModel writes a model to a new file out: into the graph of the file at path, with
 // a classifier added if the graph lacks it; or as a graph built whole if there is no such
-// file, or no place in it for the heads.
-func exportModel(path string, model bert.Config, w bert.Weights, out, version string) (*onnx.Changes, error) {
+// file, or no place in it for the heads. Only a graph that is built can hold float16.
+func exportModel(path string, model bert.Config, w bert.Weights, out string, opt onnx.BuildOptions) (*onnx.Changes, error) {
 	if path == "" {
-		return onnx.Build(model, w, out, onnx.BuildOptions{Version: version})
+		return onnx.Build(model, w, out, opt)
 	}
 	g, err := importGraph(path)
 	if err != nil {
@@ -50,7 +51,10 @@ func exportModel(path string, model bert.Config, w bert.Weights, out, version st
 	}
 	defer g.Close()
 	if lacksHeads(g.config, model) {
-		return onnx.Build(model, w, out, onnx.BuildOptions{Version: version})
+		return onnx.Build(model, w, out, opt)
+	}
+	if opt.Half {
+		return nil, fault.New(fault.Usage, "%s: the weights go back into this graph, in the types it has; float16 is for models built whole", path)
 	}
 	return onnx.Export(g.match, model, w, out)
 }

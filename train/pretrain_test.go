@@ -306,7 +306,7 @@ func TestPretrainExports(t *testing.T) {
 				}
 			}
 			again := filepath.Join(dir, "again.onnx")
-			if _, err := c.Export(again, "test"); err != nil {
+			if _, err := c.Export(again, onnx.BuildOptions{Version: "test"}); err != nil {
 				t.Fatal(err)
 			}
 			a, b := mustRead(t, again), mustRead(t, filepath.Join(out, s.Model))

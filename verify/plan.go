@@ -66,12 +66,13 @@ func (s *signature) cost(b Shape) float64 {
 	return tokens * perToken
 }
 
-// afford splits shapes into those within the budget of multiply-adds, the first one
-// always, and the rest.
-func (s *signature) afford(list []Shape, budget float64) (tried, not []Shape) {
+// afford splits shapes into those within the budget of multiply-adds and within the most
+// elements of masked-LM logits (0: any number), the first one always, and the rest.
+func (s *signature) afford(list []Shape, budget float64, elements int) (tried, not []Shape) {
 	spent := 0.0
 	for i, b := range list {
-		if spent += s.cost(b); i > 0 && spent > budget {
+		large := elements > 0 && s.match != nil && s.match.Config.HasMLM && b.Batch*b.Length > elements/s.match.Config.Vocab
+		if spent += s.cost(b); i > 0 && (spent > budget || large) {
 			return list[:i], list[i:]
 		}
 	}

@@ -37,6 +37,8 @@ type Options struct {
 	Lengths []int      // lengths to try; nil: 1, 17, 128 and the longest
 	Longest int        // longest sequence where the graph is not recognised; 0: 128
 	Budget  float64    // multiply-adds a graph may cost; 0: DefaultBudget
+	// MaxElements bounds the masked-LM logits of a batch, and so memory; 0: no bound.
+	MaxElements int
 	// Tolerance is DefaultTolerance if it is zero.
 	Tolerance Tolerance
 
@@ -158,7 +160,7 @@ func (v *verification) batches() ([]Inputs, []Shape, error) {
 	if budget <= 0 {
 		budget = DefaultBudget
 	}
-	tried, skipped := v.sig.afford(shapes(fixed, longest, v.opt.Batches, v.opt.Lengths), budget)
+	tried, skipped := v.sig.afford(shapes(fixed, longest, v.opt.Batches, v.opt.Lengths), budget, v.opt.MaxElements)
 	list := []Inputs{}
 	for _, s := range tried {
 		list = append(list, d.random(v.opt.Seed, s))
