@@ -117,6 +117,9 @@ const runEndElements = 1 << 22
 // certify returns the check that a finished run's model must pass before it gets its name.
 func certify(t *terminal, d config.Device) func(context.Context, string, *train.Trained, string) error {
 	return func(ctx context.Context, model string, c *train.Trained, certificate string) error {
+		if !t.quiet && !t.json {
+			t.note("verifying the export")
+		}
 		cert, err := checkAgainst(ctx, d, model, ofRun(c), verify.Options{Seed: 1, Budget: runEndBudget, MaxElements: runEndElements})
 		if err != nil {
 			return err

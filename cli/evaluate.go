@@ -93,7 +93,7 @@ loss, and the confusion matrix, beside the share of the most frequent label. A m
 on a text file, a directory of them, or prepared data, with masks that are the same every time.`,
 		Example: `  sift eval run test.tsv
   sift eval model.onnx test.tsv --tokenizer tokenizer.json --text sentence --label label --json`,
-		Args: arguments(2, 2, "a run or ONNX file and a labelled file"),
+		Args: arguments(2, 2, "a run or ONNX file, and a labelled file or text"),
 	}
 	u.add(cmd.Flags(), true)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -88,8 +89,11 @@ gets its name only after it has been verified against the trained model.`,
 			return t.object(map[string]any{"out": out, "certificate": certificate, "patched": len(changes.Patched), "added": changes.Added,
 				"new_outputs": changes.Outputs, "update": c.Update, "outputs": cert.Outputs, "verdict": cert.Verdict})
 		}
-		if err := t.print("%s: %d tensors changed, %d added, verified against the trained model (update %d): %s\n",
-			out, len(changes.Patched), len(changes.Added), c.Update, summarise(cert)); err != nil {
+		what := fmt.Sprintf("%d tensors changed, %d added", len(changes.Patched), len(changes.Added))
+		if len(changes.Patched) == 0 {
+			what = fmt.Sprintf("built whole, %d tensors", len(changes.Added))
+		}
+		if err := t.print("%s: %s, verified against the trained model (update %d): %s\n", out, what, c.Update, summarise(cert)); err != nil {
 			return err
 		}
 		for _, o := range changes.Outputs {

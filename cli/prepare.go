@@ -54,8 +54,8 @@ directory must be new or empty, and is finished only once manifest.json is there
 			return fault.New(fault.Usage, "--tokenizer: a tokenizer is needed; see %s --help", cmd.CommandPath())
 		case out == "":
 			return fault.New(fault.Usage, "--out: a directory is needed; see %s --help", cmd.CommandPath())
-		case threads < 0:
-			return fault.New(fault.Usage, "--threads: %d: must be at least 1, or 0 for every core", threads)
+		case threads < 0 || threads > 1024:
+			return fault.New(fault.Usage, "--threads: %d: must be from 1 to 1024, or 0 for every core", threads)
 		case shardMB < 1 || shardMB > 4096:
 			return fault.New(fault.Usage, "--shard-mb: %d: must be from 1 to 4096", shardMB)
 		}

@@ -17,7 +17,8 @@ func pretrainCommand(t *terminal) *cobra.Command {
 		Long: `Pre-train a BERT as a masked language model, with next-sentence prediction unless
 --data.next_sentence=false, on text files, directories of .txt files, or what sift prepare wrote. With
 --model training starts from that ONNX file, else from fresh weights of the sizes in --model.*. A share
-of the documents is held out for validation (--data.valid_share), or --valid names other text. With
+of the documents is held out for validation (--data.valid_share), or --valid names other text. A file is
+one document unless headings divide it, "= Title =" or "Chapter 1" between blank lines. With
 --sift.score each update scores more sequences than it back-propagates and keeps the hardest.`,
 		Example: `  sift pretrain --config configs/paper/loss-1.yaml --tokenizer vocab.txt --train corpus/ --out run
   sift pretrain --tokenizer vocab.txt --train corpus/ --model.layers 4 --model.hidden 128 --model.heads 2 \

@@ -94,7 +94,7 @@ func (c Config) validateInputs() error {
 func (m Model) validate() error {
 	return first(
 		intFrom("model.layers", m.Layers, 1),
-		intFrom("model.hidden", m.Hidden, 1),
+		intFrom("model.hidden", m.Hidden, 2),
 		intFrom("model.heads", m.Heads, 1),
 		func() error {
 			if m.Hidden%m.Heads != 0 {
@@ -103,6 +103,12 @@ func (m Model) validate() error {
 			return nil
 		},
 		intFrom("model.intermediate", m.Intermediate, 0),
+		func() error {
+			if m.Intermediate == 1 {
+				return illegal("model.intermediate", 1, "must be 0 (four times model.hidden) or at least 2")
+			}
+			return nil
+		},
 		intFrom("model.vocab", m.Vocab, 0),
 		intFrom("model.positions", m.Positions, 1),
 		intFrom("model.type_vocab", m.TypeVocab, 0),
@@ -169,6 +175,12 @@ func (t Train) validate() error {
 		},
 		intFrom("train.micro_batch", t.MicroBatch, 1),
 		intFrom("train.accumulate", t.Accumulate, 1),
+		func() error {
+			if t.Accumulate > MaxDrawn {
+				return illegal("train.accumulate", t.Accumulate, "must be at most "+strconv.Itoa(MaxDrawn))
+			}
+			return nil
+		},
 		oneOf("train.precision", t.Precision, "f32"),
 		probability("train.dropout", t.Dropout),
 		probability("train.attention_dropout", t.AttentionDropout),

@@ -38,6 +38,9 @@ func (b *blockReader) begin() error {
 	if bytes.HasPrefix(sample, []byte("\xff\xfe")) || bytes.HasPrefix(sample, []byte("\xfe\xff")) {
 		return fault.New(fault.Data, "is UTF-16; write it as UTF-8")
 	}
+	if looksBinary(sample) {
+		return fault.New(fault.Data, "does not look like text: more than 1 in 100 of its first bytes are control characters")
+	}
 	if bytes.HasPrefix(sample, []byte(bom)) {
 		sample = sample[len(bom):]
 		if _, err := b.r.Discard(len(bom)); err != nil {
@@ -46,6 +49,19 @@ func (b *blockReader) begin() error {
 	}
 	b.wrapped = hardWrapped(sample)
 	return nil
+}
+
+// looksBinary reports whether a file's first 64 KiB hold more control characters, white space
+// apart, than text with a slip here and there does: 16, and one byte in a hundred.
+func looksBinary(sample []byte) bool {
+	sample = sample[:min(len(sample), 64<<10)]
+	n := 0
+	for _, b := range sample {
+		if b < ' ' && (b < '\t' || b > '\r') || b == 0x7f {
+			n++
+		}
+	}
+	return n > 16 && n*100 > len(sample)
 }
 
 // next returns the next block, which is valid until the next call, or io.EOF.

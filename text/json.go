@@ -291,6 +291,9 @@ func decode(raw []byte, into any) error {
 	case *json.SyntaxError:
 		return fault.New(fault.Data, "byte %d: is not JSON: %v", e.Offset, e)
 	case *json.UnmarshalTypeError:
+		if e.Field == "" {
+			return fault.New(fault.Data, "is a JSON %s", e.Value)
+		}
 		return fault.New(fault.Data, "%s: is a JSON %s", e.Field, e.Value)
 	}
 	return fault.As(fault.Data, err)

@@ -119,7 +119,7 @@ func TestLoadErrors(t *testing.T) {
 		{"vocab.txt", "a\n\xff\n", "line 2: is not UTF-8"},
 		{"vocab.txt", "a\nb\n", "vocabulary: has no [PAD]"},
 		{"vocab.txt", "[PAD]\n[UNK]\n[SEP]\n", "vocabulary: has no [CLS]"},
-		{"t.json", "[]", ": is a JSON array"},
+		{"t.json", "[]", "is a JSON array"},
 		{"t.json", "{}", "model: is missing: not a tokenizer.json"},
 		{"t.json", `{"model": {"type": "BPE", "vocab": {}, "merges": []}}`, "model: is BPE, only BERT's WordPiece is supported"},
 		{"t.json", `{"model": {"vocab": {}, "merges": []}}`, "model: is BPE, only BERT's WordPiece is supported"},

@@ -262,6 +262,9 @@ func (t *trainer) export(ctx context.Context, c *checkpoint, w bert.Weights) err
 	cert := filepath.Join(aside, certificate)
 	if t.opt.Verify != nil {
 		if err := t.opt.Verify(ctx, filepath.Join(aside, modelName), trained, cert); err != nil {
+			if ctx.Err() != nil {
+				return fault.New(fault.Interrupted, "%s: interrupted while the export was verified; continue with --resume", t.opt.Out)
+			}
 			return err
 		}
 	}

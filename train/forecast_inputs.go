@@ -59,6 +59,9 @@ func readPopulation(ctx context.Context, cfg config.Config) (*population, error)
 	}
 	vocab := cfg.Model.Vocab
 	if missing == "" || cfg.Model.Path == "" && vocab == 0 {
+		if cfg.Model.Tokenizer == "" {
+			return nil, fault.New(fault.Config, "model.tokenizer: not set: must be a tokenizer directory, vocab.txt or tokenizer.json (or set model.vocab)")
+		}
 		if in.tokenizer, err = text.Load(cfg.Model.Tokenizer); err != nil {
 			return nil, err
 		}

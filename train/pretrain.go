@@ -67,7 +67,7 @@ func readText(ctx context.Context, cfg config.Config) (in *material, err error) 
 		return nil, err
 	}
 	if err := in.tokenizer.NeedMask(); err != nil {
-		return nil, fault.In(cfg.Model.Tokenizer, err)
+		return nil, err
 	}
 	if graph != nil {
 		in.model = graph.config
@@ -82,6 +82,9 @@ func readText(ctx context.Context, cfg config.Config) (in *material, err error) 
 		in.model.HasNSP, in.model.HasPooler = true, true
 	}
 	if err := in.model.Validate(); err != nil {
+		if graph == nil {
+			return nil, fault.New(fault.Config, "%v", err) // the sizes are the configuration's
+		}
 		return nil, err
 	}
 	if err := checkVocabulary(in.tokenizer, in.model, cfg.Model.Tokenizer, notice); err != nil {
@@ -150,7 +153,7 @@ func (in *material) readCorpora(ctx context.Context, cfg config.Config, notice f
 		}
 	}()
 	if r.next && !r.types {
-		notice("the model has no token types: it is told of pairs by [SEP] alone")
+		notice("the model does not tell token types apart: it is told of pairs by [SEP] alone")
 	}
 	open := func(paths config.Paths) (*text.Corpus, error) {
 		c, err := openCorpus(ctx, in.tokenizer, paths)
@@ -173,6 +176,9 @@ func (in *material) readCorpora(ctx context.Context, cfg config.Config, notice f
 			return err
 		}
 		in.hashes.Valid = held.Hash()
+		if err := checkApart(train, held); err != nil {
+			return err
+		}
 	} else if train, held, err = train.Split(cfg.Data.ValidShare, validationSeed); err != nil {
 		return fault.In(cfg.Data.Train.String(), err)
 	}
@@ -187,6 +193,20 @@ func (in *material) readCorpora(ctx context.Context, cfg config.Config, notice f
 		r.heldDocuments = held.Documents()
 	}
 	in.text = r
+	return nil
+}
+
+// checkApart refuses to validate on a file that is trained on, whatever its name.
+func checkApart(train, held *text.Corpus) error {
+	trained := map[string]string{}
+	for _, f := range train.Files {
+		trained[f.Hash] = f.Path
+	}
+	for _, f := range held.Files {
+		if path, ok := trained[f.Hash]; ok && f.Sentences > 0 {
+			return fault.New(fault.Config, "data.valid: %s: has the same text as %s of data.train", f.Path, path)
+		}
+	}
 	return nil
 }
 
@@ -310,15 +330,22 @@ func (h *maskedHeldOut) run(ctx context.Context, model *bert.Model, stepper *sif
 	return e, nil
 }
 
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
 // planned says in a few words what an epoch is made of.
 func (r *running) planned() string {
 	pairs := ""
 	if r.next {
 		pairs = " of two segments"
 	}
-	s := fmt.Sprintf("%d documents, %d tokens, %d sequences%s an epoch", r.documents, r.tokens, r.train.Len(), pairs)
+	s := fmt.Sprintf("%s, %s, %s%s an epoch", plural(r.documents, "document"), plural(r.tokens, "token"), plural(r.train.Len(), "sequence"), pairs)
 	if r.valid != nil {
-		s += fmt.Sprintf("; %d documents, %d sequences held out", r.heldDocuments, r.valid.Len())
+		s += fmt.Sprintf("; %s, %s held out", plural(r.heldDocuments, "document"), plural(r.valid.Len(), "sequence"))
 	}
 	return s
 }

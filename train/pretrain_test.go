@@ -365,8 +365,19 @@ func TestPretrainBadInput(t *testing.T) {
 		"exit too deep":         {fault.Config, "sift.exit_layer", func(_ string, c *config.Config) { c.Sift.Score, c.Sift.ExitLayer = "loss", 3 }},
 		"no masks":              {fault.Config, "data.mask_probability", func(_ string, c *config.Config) { c.Data.MaskProbability = 0 }},
 		"replacement":           {fault.Config, "data.mask_replace", func(_ string, c *config.Config) { c.Data.MaskReplace = []float64{0.8, 0.1} }},
-		"same text twice":       {fault.Config, "data.valid", func(_ string, c *config.Config) { c.Data.Valid = c.Data.Train }},
-		"early, no validation":  {fault.Config, "train.early_stopping", func(_ string, c *config.Config) { c.Train.EarlyStopping, c.Data.ValidShare = 2, 0 }},
+		"held out of itself": {fault.Config, "has the same text as", func(dir string, c *config.Config) {
+			text, _ := os.ReadFile(c.Data.Train[0] + "/00.txt")
+			write(t, dir+"/copy.txt", string(text))
+			c.Data.Valid = config.Paths{dir + "/copy.txt"}
+		}},
+		"binary": {fault.Data, "does not look like text", func(dir string, c *config.Config) {
+			write(t, dir+"/b.txt", strings.Repeat("\x00\x01wa wb", 20))
+			c.Data.Train = config.Paths{dir + "/b.txt"}
+		}},
+		"vectors of one":       {fault.Config, "model.intermediate", func(_ string, c *config.Config) { c.Model.Intermediate = 1 }},
+		"too many layers":      {fault.Config, "layers: 1000000", func(_ string, c *config.Config) { c.Model.Layers = 1000000 }},
+		"same text twice":      {fault.Config, "data.valid", func(_ string, c *config.Config) { c.Data.Valid = c.Data.Train }},
+		"early, no validation": {fault.Config, "train.early_stopping", func(_ string, c *config.Config) { c.Train.EarlyStopping, c.Data.ValidShare = 2, 0 }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir, cfg := countingText(t)

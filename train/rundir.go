@@ -127,11 +127,12 @@ func parseConfig(path string, data []byte) (config.Config, error) {
 
 // checkResume refuses to continue a checkpoint under other conditions, naming the first.
 func checkResume(c *checkpoint, in *material, cfg config.Config, device deviceRecord) error {
+	// Of text, ids are hashed: another tokenizer changes those too, so it is looked at before.
 	for _, f := range []struct{ key, path, was, is string }{
-		{"data.train", cfg.Data.Train.String(), c.Inputs.Train, in.hashes.Train},
-		{"data.valid", cfg.Data.Valid.String(), c.Inputs.Valid, in.hashes.Valid},
 		{"model.path", cfg.Model.Path, c.Inputs.Model, in.hashes.Model},
 		{"model.tokenizer", cfg.Model.Tokenizer, c.Inputs.Tokenizer, in.hashes.Tokenizer},
+		{"data.train", cfg.Data.Train.String(), c.Inputs.Train, in.hashes.Train},
+		{"data.valid", cfg.Data.Valid.String(), c.Inputs.Valid, in.hashes.Valid},
 		{"sift.replay", cfg.Sift.Replay, c.Inputs.Replay, in.hashes.Replay},
 	} {
 		if f.was != f.is {

@@ -39,6 +39,9 @@ func shapes(fixed Shape, longest int, batches, lengths []int) []Shape {
 	return list
 }
 
+// softmaxCost is the same for an element of the attention scores, with its exponential.
+const softmaxCost = 64
+
 // outputCost is what an element of the logits costs beside its product, in multiply-adds:
 // each is written, read and compared several times over, which for a small model and a
 // large vocabulary is most of the work.
@@ -59,7 +62,7 @@ func (s *signature) cost(b Shape) float64 {
 	}
 	c := s.match.Config
 	h := float64(c.Hidden)
-	perToken := float64(c.Layers) * (h*(4*h+2*float64(c.Intermediate)) + 2*length*h)
+	perToken := float64(c.Layers) * (h*(4*h+2*float64(c.Intermediate)) + 2*length*h + softmaxCost*length*float64(c.Heads))
 	if c.HasMLM {
 		perToken += h*(h+float64(c.Vocab)) + outputCost*float64(c.Vocab)
 	}
