@@ -47,9 +47,9 @@ func showProgress(t *terminal, device string) func(train.Event) {
 		switch e := event.(type) {
 		case *train.Planned:
 			t.note("%s", device)
-			what := e.Text
-			if what == "" {
-				what = fmt.Sprintf("%s, %s and %d labels", counted(e.Examples, "training example"), counted(e.Tokens, "token"), len(e.Labels))
+			what := fmt.Sprintf("%s, %s and %d labels", counted(e.Examples, "training example"), counted(e.Tokens, "token"), len(e.Labels))
+			if e.Documents > 0 {
+				what = textPlan(e)
 			}
 			t.note("%s; %s, drawing %d samples and back-propagating %d", what, counted(e.Updates, "update"), e.Drawn, e.Kept)
 			if e.Cut > 0 {
@@ -94,4 +94,17 @@ func showProgress(t *terminal, device string) func(train.Event) {
 			t.note("%s", e.Text)
 		}
 	}
+}
+
+// textPlan says what an epoch of running text is made of.
+func textPlan(e *train.Planned) string {
+	pairs := ""
+	if e.Pairs {
+		pairs = " of two segments"
+	}
+	s := fmt.Sprintf("%s, %s, %s%s an epoch", counted(e.Documents, "document"), counted(e.Tokens, "token"), counted(e.Examples, "sequence"), pairs)
+	if e.Validated > 0 {
+		s += fmt.Sprintf("; %s, %s held out", counted(e.Held, "document"), counted(e.Validated, "sequence"))
+	}
+	return s
 }

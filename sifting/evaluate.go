@@ -16,10 +16,21 @@ type Evaluation struct {
 // Evaluate runs b without dropout or selection. It counts what the objective reads:
 // labelled rows of the masked LM, labelled sequences of the other heads.
 func (s *Stepper) Evaluate(b *bert.Batch) (Evaluation, error) {
-	if err := s.labelled(b); err != nil {
+	e, err := Evaluate(s.m, b)
+	if err == nil && s.m.Objective().Classification {
+		s.logits, err = s.m.ClassLogits(b.Seqs, s.logits)
+		e.Logits = s.logits
+	}
+	return e, err
+}
+
+// Evaluate is Stepper.Evaluate without the memory of a training step, and without Logits.
+func Evaluate(m *bert.Model, b *bert.Batch) (Evaluation, error) {
+	obj := m.Objective()
+	if err := carries(b, obj); err != nil {
 		return Evaluation{}, err
 	}
-	w, layers, obj := s.m.Inference(), s.m.Config().Layers, s.m.Objective()
+	w, layers := m.Inference(), m.Config().Layers
 	if err := w.Load(b); err != nil {
 		return Evaluation{}, err
 	}
@@ -28,16 +39,11 @@ func (s *Stepper) Evaluate(b *bert.Batch) (Evaluation, error) {
 	if err := w.Heads(layers, obj, 0); err != nil {
 		return Evaluation{}, err
 	}
-	l, err := s.m.Losses()
+	l, err := m.Losses()
 	if err != nil {
 		return Evaluation{}, err
 	}
-	e := total(l, b)
-	if obj.Classification {
-		s.logits, err = s.m.ClassLogits(b.Seqs, s.logits)
-		e.Logits = s.logits
-	}
-	return e, err
+	return total(l, b), nil
 }
 
 // total averages losses by row: the masked LM over labelled rows, the others over the

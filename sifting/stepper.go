@@ -115,7 +115,7 @@ func (s *Stepper) Options() Options { return s.opt }
 func (s *Stepper) Step(b *bert.Batch, a StepArgs) (Result, error) {
 	start := s.opt.Now()
 	r := Result{Drawn: b.Seqs, DrawnRows: b.Rows}
-	if err := s.labelled(b); err != nil {
+	if err := carries(b, s.m.Objective()); err != nil {
 		return r, err
 	}
 	mode := bert.Mode{Dropout: s.opt.Dropout, AttentionDropout: s.opt.AttentionDropout, Seed: a.Seed, Update: uint32(a.Update)}
@@ -181,9 +181,9 @@ func (s *Stepper) Step(b *bert.Batch, a StepArgs) (Result, error) {
 	return r, nil
 }
 
-// labelled refuses batches that cannot carry the objective.
-func (s *Stepper) labelled(b *bert.Batch) error {
-	switch o := s.m.Objective(); {
+// carries refuses batches that cannot carry an objective.
+func carries(b *bert.Batch, o bert.Objective) error {
+	switch {
 	case b.Seqs == 0:
 		return fault.New(fault.Data, "batch: no sequences")
 	case o == bert.Objective{}:

@@ -67,7 +67,7 @@ func BenchStep(ctx context.Context, o BenchOptions) (*BenchResult, error) {
 	}
 	defer optim.free()
 
-	r := &BenchResult{DeviceBytes: model.MemoryBytes() + 2*int64(model.Parameters().Len())*int64(o.Device.Info().Float.Size())}
+	r := &BenchResult{DeviceBytes: deviceBytes(model, o.Device)}
 	for _, p := range model.Params() {
 		r.Parameters += p.Len()
 	}

@@ -218,19 +218,9 @@ func (c *Trained) on(ctx context.Context, e *examples, opt ReadOptions, each fun
 // Evaluate runs c over a labelled file. Every label of the file must be one of c's.
 func (c *Trained) Evaluate(ctx context.Context, file string, opt ReadOptions) (*Evaluation, error) {
 	start := time.Now()
-	if err := c.classifies(); err != nil {
-		return nil, err
-	}
-	labels, err := text.NewLabels(c.Labels)
-	if err != nil {
-		return nil, fault.In(c.Path, err)
-	}
-	e, _, err := readExamples(file, opt.Task, labels, c.Tokenizer, c.Config, opt.Notice)
+	e, err := c.labelled(file, opt)
 	if err != nil {
 		return nil, err
-	}
-	if e.Len() == 0 {
-		return nil, fault.New(fault.Data, "%s: no examples", file)
 	}
 	counts := newConfusion(len(c.Labels))
 	err = c.on(ctx, e, opt, func(i int, logits []float32) error {
@@ -247,6 +237,25 @@ func (c *Trained) Evaluate(ctx context.Context, file string, opt ReadOptions) (*
 	result.Tokens = e.tokens()
 	result.Seconds = time.Since(start).Seconds()
 	return &result, nil
+}
+
+// labelled reads a labelled file for c, one example at least.
+func (c *Trained) labelled(file string, opt ReadOptions) (*examples, error) {
+	if err := c.classifies(); err != nil {
+		return nil, err
+	}
+	labels, err := text.NewLabels(c.Labels)
+	if err != nil {
+		return nil, fault.In(c.Path, err)
+	}
+	e, _, err := readExamples(file, opt.Task, labels, c.Tokenizer, c.Config, opt.Notice)
+	if err != nil {
+		return nil, err
+	}
+	if e.Len() == 0 {
+		return nil, fault.New(fault.Data, "%s: no examples", file)
+	}
+	return e, nil
 }
 
 // Prediction is one line of Predict's output.

@@ -5,7 +5,6 @@ import (
 	"math"
 
 	"sift/fault"
-	"sift/text"
 )
 
 // z95 is the 97.5% quantile of the normal distribution.
@@ -58,20 +57,10 @@ func Compare(ctx context.Context, a, b *Trained, file string, opt ReadOptions) (
 
 // right reports for each example of a labelled file whether c predicts its label.
 func (c *Trained) right(ctx context.Context, file string, opt ReadOptions) ([]bool, error) {
-	if err := c.classifies(); err != nil {
-		return nil, err
-	}
-	labels, err := text.NewLabels(c.Labels)
-	if err != nil {
-		return nil, fault.In(c.Path, err)
-	}
 	opt.Task.MaxLength = c.Task.MaxLength
-	e, _, err := readExamples(file, opt.Task, labels, c.Tokenizer, c.Config, opt.Notice)
+	e, err := c.labelled(file, opt)
 	if err != nil {
 		return nil, err
-	}
-	if e.Len() == 0 {
-		return nil, fault.New(fault.Data, "%s: no examples", file)
 	}
 	right := make([]bool, e.Len())
 	err = c.on(ctx, e, opt, func(i int, logits []float32) error {

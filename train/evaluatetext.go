@@ -8,7 +8,6 @@ import (
 	"sift/bert"
 	"sift/config"
 	"sift/fault"
-	"sift/sifting"
 	"sift/text"
 )
 
@@ -40,7 +39,7 @@ func (c *Trained) EvaluateText(ctx context.Context, paths config.Paths, opt Read
 	if size <= 0 {
 		size = 32
 	}
-	length, most := opt.Task.MaxLength, mostMasked(opt.Task, c.Data)
+	length, most := opt.Task.MaxLength, maskedOf(opt.Task.MaxLength, c.Data.MaskProbability)
 	m, err := bert.NewModel(opt.Device, c.Config, bert.Limits{Rows: size * length, Seqs: size, MaxLen: length, Labelled: size * most})
 	if err != nil {
 		return nil, err
@@ -49,22 +48,13 @@ func (c *Trained) EvaluateText(ctx context.Context, paths config.Paths, opt Read
 	if err := m.SetObjective(bert.Objective{MLM: true, NSP: c.Data.NextSentence}); err != nil {
 		return nil, err
 	}
-	// Nothing is trained, so no gradients need memory.
-	if err := m.FreezeLayers(c.Config.Layers); err != nil {
-		return nil, err
-	}
 	if err := m.SetWeights(c.Weights); err != nil {
 		return nil, err
 	}
-	stepper, err := sifting.NewStepper(m, sifting.Options{MicroBatch: size})
-	if err != nil {
-		return nil, err
-	}
-	defer stepper.Free()
 	packer := bert.NewPacker(m.Limits())
 	packer.NextSentence = c.Data.NextSentence
 	h := &maskedHeldOut{p: p, running: &running{types: c.Config.TypeVocab > 1, next: c.Data.NextSentence, maxLength: length, most: most}}
-	e, err := h.run(ctx, m, stepper, packer, func(e Event) {
+	e, err := h.run(ctx, m, packer, func(e Event) {
 		if opt.Progress != nil {
 			opt.Progress(e)
 		}
@@ -90,7 +80,5 @@ func examplesOf(task config.Task, data config.Data, seed uint64, fixed bool) tex
 	}
 }
 
-// mostMasked is the most masked tokens of a sequence.
-func mostMasked(task config.Task, data config.Data) int {
-	return max(1, int(math.Round(data.MaskProbability*float64(task.MaxLength))))
-}
+// maskedOf is how many of n ordinary tokens are masked: of a sequence's longest, the most.
+func maskedOf(n int, share float64) int { return max(1, int(math.Round(share*float64(n)))) }

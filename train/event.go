@@ -18,9 +18,11 @@ type Planned struct {
 	Tokens      int     // of an epoch; special tokens included where examples are labelled
 	Cut         int     // labelled examples cut to task.max_length
 	Labels      []string
-	Text        string // what an epoch of running text is made of; empty with labelled examples
-	Validated   int    // examples to validate on
-	MemoryBytes int64  // device memory: parameters, gradients, moments and workspaces
+	Documents   int // of running text to train on; 0 with labelled examples
+	Held        int // documents held out
+	Pairs       bool
+	Validated   int   // examples to validate on
+	MemoryBytes int64 // device memory: parameters, gradients, moments and workspaces
 }
 
 // Updated comes after each update. Metrics is the line written to metrics.jsonl.

@@ -160,12 +160,12 @@ func (t *trainer) begin() error {
 	p := &Planned{
 		Updates: t.plan.updates, Epochs: float64(t.plan.drawn) / float64(t.rule.size), Drawn: t.plan.drawn, Kept: t.plan.kept,
 		Done: t.update, Examples: t.samples.Len(), Tokens: t.samples.tokens(), Labels: t.in.labels,
-		MemoryBytes: t.model.MemoryBytes() + 2*int64(t.model.Parameters().Len())*int64(t.opt.Device.Info().Float.Size()),
+		MemoryBytes: deviceBytes(t.model, t.opt.Device),
 	}
 	if t.in.train != nil {
 		p.Cut = t.in.train.Truncated
 	} else {
-		p.Text = t.in.text.planned()
+		p.Documents, p.Held, p.Pairs = t.in.text.documents, t.in.text.heldDocuments, t.in.text.next
 	}
 	if t.held != nil {
 		p.Validated = t.held.Len()

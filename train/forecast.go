@@ -133,12 +133,3 @@ func (p *population) forecast(cfg config.Config) (*Forecast, error) {
 	f.Memory, f.Trainable, err = forecastMemory(cfg, p.model, p.objective, rule.sift, f.Limits)
 	return f, err
 }
-
-// batchLimits are those of a run's micro-batches, of training and of validation.
-func batchLimits(p plan, s samples, h heldOut) bert.Limits {
-	l := bert.Limits{Rows: p.rows, Seqs: p.seqs, MaxLen: s.longest(), Labelled: p.seqs * s.labelled()}
-	if h != nil {
-		l.MaxLen, l.Rows = max(l.MaxLen, h.longest()), max(l.Rows, h.longest())
-	}
-	return l
-}

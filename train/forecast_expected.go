@@ -55,6 +55,3 @@ func expectedSizes(maxLength int, d config.Data) []exampleSize {
 	}
 	return sizes
 }
-
-// maskedOf is how many of n ordinary tokens are masked.
-func maskedOf(n int, share float64) int { return max(1, int(math.Round(share*float64(n)))) }

@@ -135,14 +135,9 @@ func (in *material) labelledPopulation(cfg config.Config, missing string) (*popu
 
 // maskedPopulation reads running text, or a part of it.
 func (in *material) maskedPopulation(ctx context.Context, cfg config.Config, missing string) (*population, error) {
-	if !in.model.HasMLM {
-		in.model.HasMLM, in.model.TiedDecoder = true, cfg.Model.Tied
-	}
-	if cfg.Data.NextSentence {
-		in.model.HasNSP, in.model.HasPooler = true, true
-	}
+	in.maskedHeads(cfg)
 	if missing != "" {
-		most := exampleSize{cfg.Task.MaxLength, mostMasked(cfg.Task, cfg.Data)}
+		most := exampleSize{cfg.Task.MaxLength, maskedOf(cfg.Task.MaxLength, cfg.Data.MaskProbability)}
 		return &population{model: in.model, objective: bert.Objective{MLM: true, NSP: cfg.Data.NextSentence}, lengths: fromExpected,
 			why: missing, samples: &imaginedSamples{sizes: expectedSizes(cfg.Task.MaxLength, cfg.Data), most: most}}, nil
 	}
@@ -167,7 +162,7 @@ func (in *material) maskedPopulation(ctx context.Context, cfg config.Config, mis
 		}
 	}
 	if err == nil {
-		err = in.makeExamples(cfg, train, held)
+		in.text, err = newRunning(cfg, in.tokenizer, in.model, train, held)
 	}
 	if err != nil {
 		p.close()
@@ -179,22 +174,6 @@ func (in *material) maskedPopulation(ctx context.Context, cfg config.Config, mis
 		p.valids = int(math.Round(float64(p.held.Len()) / heldShare))
 	}
 	return p, nil
-}
-
-// makeExamples makes those of a run, as readCorpora does.
-func (in *material) makeExamples(cfg config.Config, train, held *text.Corpus) (err error) {
-	in.text = &running{types: in.model.TypeVocab > 1, next: cfg.Data.NextSentence, maxLength: cfg.Task.MaxLength,
-		most: mostMasked(cfg.Task, cfg.Data)}
-	if in.text.train, err = text.NewPretraining(in.tokenizer, train, examplesOf(cfg.Task, cfg.Data, cfg.Train.Seed, false)); err != nil {
-		return fault.In(cfg.Data.Train.String(), err)
-	}
-	if held == nil {
-		return nil
-	}
-	if in.text.valid, err = text.NewPretraining(in.tokenizer, held, examplesOf(cfg.Task, cfg.Data, validationSeed, true)); err != nil {
-		return fault.In("the held-out text", err)
-	}
-	return nil
 }
 
 // imaginedSamples stand for data that are not there: sizes again and again, without end.

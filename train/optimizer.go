@@ -113,3 +113,9 @@ func (o *adamW) step(lr float64, step int) error {
 	}
 	return s.Err()
 }
+
+// deviceBytes is the memory of a model under training: its own with all workspaces, and
+// AdamW's two moments.
+func deviceBytes(m *bert.Model, dev backend.Device) int64 {
+	return m.MemoryBytes() + 2*int64(m.Parameters().Len())*int64(dev.Info().Float.Size())
+}

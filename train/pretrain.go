@@ -2,7 +2,6 @@ package train
 
 import (
 	"context"
-	"fmt"
 	"path/filepath"
 	"strings"
 
@@ -75,12 +74,7 @@ func readText(ctx context.Context, cfg config.Config) (in *material, err error) 
 	} else {
 		in.model = freshModel(cfg.Model, in.tokenizer.VocabSize())
 	}
-	if !in.model.HasMLM {
-		in.model.HasMLM, in.model.TiedDecoder = true, cfg.Model.Tied
-	}
-	if cfg.Data.NextSentence {
-		in.model.HasNSP, in.model.HasPooler = true, true
-	}
+	in.maskedHeads(cfg)
 	if err := in.model.Validate(); err != nil {
 		if graph == nil {
 			return nil, fault.New(fault.Config, "%v", err) // the sizes are the configuration's
@@ -124,6 +118,16 @@ func readText(ctx context.Context, cfg config.Config) (in *material, err error) 
 	return in, in.hash(cfg)
 }
 
+// maskedHeads gives the model the heads that are trained.
+func (in *material) maskedHeads(cfg config.Config) {
+	if !in.model.HasMLM {
+		in.model.HasMLM, in.model.TiedDecoder = true, cfg.Model.Tied
+	}
+	if cfg.Data.NextSentence {
+		in.model.HasNSP, in.model.HasPooler = true, true
+	}
+}
+
 // freshModel is the configuration of a model from scratch.
 func freshModel(m config.Model, vocab int) bert.Config {
 	c := bert.Config{
@@ -145,20 +149,16 @@ func freshModel(m config.Model, vocab int) bert.Config {
 
 // readCorpora reads the text and parts off what is held out.
 func (in *material) readCorpora(ctx context.Context, cfg config.Config, notice func(string)) (err error) {
-	r := &running{types: in.model.TypeVocab > 1, next: cfg.Data.NextSentence, maxLength: cfg.Task.MaxLength,
-		most: mostMasked(cfg.Task, cfg.Data)}
+	var corpora []*text.Corpus
 	defer func() {
 		if err != nil {
-			r.close()
+			(&running{corpora: corpora}).close()
 		}
 	}()
-	if r.next && !r.types {
-		notice("the model does not tell token types apart: it is told of pairs by [SEP] alone")
-	}
 	open := func(paths config.Paths) (*text.Corpus, error) {
 		c, err := openCorpus(ctx, in.tokenizer, paths)
 		if err == nil {
-			r.corpora = append(r.corpora, c)
+			corpora = append(corpora, c)
 			for _, note := range c.Notes {
 				notice(note)
 			}
@@ -182,18 +182,34 @@ func (in *material) readCorpora(ctx context.Context, cfg config.Config, notice f
 	} else if train, held, err = train.Split(cfg.Data.ValidShare, validationSeed); err != nil {
 		return fault.In(cfg.Data.Train.String(), err)
 	}
-	if r.train, err = text.NewPretraining(in.tokenizer, train, examplesOf(cfg.Task, cfg.Data, cfg.Train.Seed, false)); err != nil {
-		return fault.In(cfg.Data.Train.String(), err)
+	r, err := newRunning(cfg, in.tokenizer, in.model, train, held)
+	if err != nil {
+		return err
 	}
-	r.tokens, r.documents = train.Tokens(), train.Documents()
-	if held != nil {
-		if r.valid, err = text.NewPretraining(in.tokenizer, held, examplesOf(cfg.Task, cfg.Data, validationSeed, true)); err != nil {
-			return fault.In("the held-out text", err)
-		}
-		r.heldDocuments = held.Documents()
+	if r.next && !r.types {
+		notice("the model does not tell token types apart: it is told of pairs by [SEP] alone")
 	}
-	in.text = r
+	r.corpora, in.text = corpora, r
 	return nil
+}
+
+// newRunning makes the examples of a run from text to train on and text held out, which
+// may be nil.
+func newRunning(cfg config.Config, tok *text.Tokenizer, model bert.Config, train, held *text.Corpus) (*running, error) {
+	r := &running{types: model.TypeVocab > 1, next: cfg.Data.NextSentence, maxLength: cfg.Task.MaxLength,
+		most: maskedOf(cfg.Task.MaxLength, cfg.Data.MaskProbability), tokens: train.Tokens(), documents: train.Documents()}
+	var err error
+	if r.train, err = text.NewPretraining(tok, train, examplesOf(cfg.Task, cfg.Data, cfg.Train.Seed, false)); err != nil {
+		return nil, fault.In(cfg.Data.Train.String(), err)
+	}
+	if held == nil {
+		return r, nil
+	}
+	if r.valid, err = text.NewPretraining(tok, held, examplesOf(cfg.Task, cfg.Data, validationSeed, true)); err != nil {
+		return nil, fault.In("the held-out text", err)
+	}
+	r.heldDocuments = held.Documents()
+	return r, nil
 }
 
 // checkApart refuses to validate on a file that is trained on, whatever its name.
@@ -279,11 +295,11 @@ func (h *maskedHeldOut) Len() int     { return h.p.Len() }
 func (h *maskedHeldOut) longest() int { return h.maxLength }
 
 func (h *maskedHeldOut) evaluate(ctx context.Context, t *trainer) (Evaluation, error) {
-	return h.run(ctx, t.model, t.stepper, t.packer, t.notify)
+	return h.run(ctx, t.model, t.packer, t.notify)
 }
 
 // run evaluates h batch by batch within the limits of model.
-func (h *maskedHeldOut) run(ctx context.Context, model *bert.Model, stepper *sifting.Stepper, packer *bert.Packer,
+func (h *maskedHeldOut) run(ctx context.Context, model *bert.Model, packer *bert.Packer,
 	notify func(Event)) (Evaluation, error) {
 	limits, n := model.Limits(), h.Len()
 	m := &MaskedEvaluation{Sequences: n}
@@ -305,7 +321,7 @@ func (h *maskedHeldOut) run(ctx context.Context, model *bert.Model, stepper *sif
 		if b.Seqs == 0 {
 			return e, fault.New(fault.Internal, "validation: a sequence does not fit %+v", limits)
 		}
-		r, err := stepper.Evaluate(b)
+		r, err := sifting.Evaluate(model, b)
 		if err != nil {
 			return e, err
 		}
@@ -328,24 +344,4 @@ func (h *maskedHeldOut) run(ctx context.Context, model *bert.Model, stepper *sif
 	}
 	e.Loss = m.MLMLoss + m.NSPLoss
 	return e, nil
-}
-
-func plural(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
-}
-
-// planned says in a few words what an epoch is made of.
-func (r *running) planned() string {
-	pairs := ""
-	if r.next {
-		pairs = " of two segments"
-	}
-	s := fmt.Sprintf("%s, %s, %s%s an epoch", plural(r.documents, "document"), plural(r.tokens, "token"), plural(r.train.Len(), "sequence"), pairs)
-	if r.valid != nil {
-		s += fmt.Sprintf("; %s, %s held out", plural(r.heldDocuments, "document"), plural(r.valid.Len(), "sequence"))
-	}
-	return s
 }

@@ -27,6 +27,15 @@ type heldOut interface {
 	evaluate(ctx context.Context, t *trainer) (Evaluation, error)
 }
 
+// batchLimits are those of a run's micro-batches, of training and of validation.
+func batchLimits(p plan, s samples, h heldOut) bert.Limits {
+	l := bert.Limits{Rows: p.rows, Seqs: p.seqs, MaxLen: s.longest(), Labelled: p.seqs * s.labelled()}
+	if h != nil {
+		l.MaxLen, l.Rows = max(l.MaxLen, h.longest()), max(l.Rows, h.longest())
+	}
+	return l
+}
+
 // streams puts the inputs into the order in which seed draws them.
 func (in *material) streams(seed uint64) (bert.Objective, samples, heldOut) {
 	if in.text != nil {

@@ -73,12 +73,7 @@ func newTrainer(cfg config.Config, opt RunOptions, d disk, in *material) (*train
 	if err != nil {
 		return nil, err
 	}
-	limits := bert.Limits{Rows: t.plan.rows, Seqs: t.plan.seqs, MaxLen: t.samples.longest(),
-		Labelled: t.plan.seqs * t.samples.labelled()}
-	if t.held != nil {
-		limits.MaxLen = max(limits.MaxLen, t.held.longest())
-		limits.Rows = max(limits.Rows, t.held.longest())
-	}
+	limits := batchLimits(t.plan, t.samples, t.held)
 	if t.model, err = bert.NewModel(opt.Device, in.model, limits); err != nil {
 		return nil, err
 	}
