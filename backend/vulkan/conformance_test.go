@@ -1,0 +1,77 @@
+//go:build cgo && linux
+
+package vulkan
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+
+	"sift/backend"
+	"sift/backend/backendtest"
+)
+
+// open opens the device whose name contains one of the words, on the terms of o, or skips
+// the test. SIFT_VULKAN_VALIDATE=1 adds the validation layer, whose messages fail the test
+// when the device is closed.
+func open(t testing.TB, word string, o Options) (backend.Device, error) {
+	t.Helper()
+	index := find(t, word)
+	o.Select = strconv.Itoa(index)
+	o.Validation = os.Getenv("SIFT_VULKAN_VALIDATE") == "1"
+	if o.CacheDir == "" {
+		o.CacheDir = "-"
+	}
+	return Open(o)
+}
+
+// find returns the index of a software driver, or skips: a test without a driver is a
+// failure only where SIFT_REQUIRE_VULKAN says that they are installed.
+func find(t testing.TB, word string) int {
+	t.Helper()
+	list, err := List()
+	for _, p := range list {
+		if strings.Contains(strings.ToLower(p.Name+" "+p.Driver), word) {
+			return p.Index
+		}
+	}
+	if os.Getenv("SIFT_REQUIRE_VULKAN") == "1" {
+		t.Fatalf("%s is not among the Vulkan drivers %v, %v", word, list, err)
+	}
+	t.Skipf("the Vulkan driver %s is not installed (scripts/setup, scripts/vulkan)", word)
+	return -1
+}
+
+const (
+	lavapipe    = "llvmpipe"
+	swiftshader = "swiftshader"
+)
+
+func TestLavapipe(t *testing.T) {
+	find(t, lavapipe)
+	backendtest.RunAll(t, func() (backend.Device, error) { return open(t, lavapipe, Options{}) })
+}
+
+func TestSwiftShader(t *testing.T) {
+	find(t, swiftshader)
+	backendtest.RunAll(t, func() (backend.Device, error) { return open(t, swiftshader, Options{}) })
+}
+
+// TestGPUStyle runs the kernels made for GPUs, with staged transfers, on a software driver.
+func TestGPUStyle(t *testing.T) {
+	find(t, lavapipe)
+	backendtest.RunAll(t, func() (backend.Device, error) { return open(t, lavapipe, Options{style: "gpu"}) })
+}
+
+// TestSmallBindings runs the suite on a device that binds at most 64 KiB at once, so that
+// every operation has to be cut.
+func TestSmallBindings(t *testing.T) {
+	find(t, lavapipe)
+	backendtest.RunAll(t, func() (backend.Device, error) { return open(t, lavapipe, Options{maxRange: 64 << 10}) })
+}
+
+func BenchmarkLavapipe(b *testing.B) {
+	find(b, lavapipe)
+	backendtest.Bench(b, func() (backend.Device, error) { return open(b, lavapipe, Options{}) })
+}
