@@ -55,9 +55,9 @@ float expOf(float x) {
     return isNaN(x) ? x : exp2Scale(e, int(n));
 }
 
-// expNegative is expOf for x <= 0, minus infinity and NaN included: 0 below -87.
+// expNegative is expOf for x <= 0, minus infinity and NaN included: 0 below -87.33, where e^x ceases to be normal.
 float expNegative(float x) {
-    float y = max(x, -87.0);
+    float y = max(x, -87.33);
     float n = floor(fma(y, 1.44269504, 0.5));
     precise float r = y - n * 0.693359375;
     r = r - n * -2.12194440e-4;
@@ -67,7 +67,7 @@ float expNegative(float x) {
     p = fma(p, r, 0.5);
     precise float e = 1.0 + fma(p, r * r, r);
     e *= intBitsToFloat((int(n) + 127) << 23);
-    return isNaN(x) ? x : (x < -87.0 ? 0.0 : e);
+    return isNaN(x) ? x : (x < -87.33 ? 0.0 : e);
 }
 
 // logOf returns the natural logarithm: x = 2^k (1 + f), 1 + f in [sqrt(1/2), sqrt 2), s = f / (2 + f) and
