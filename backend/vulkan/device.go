@@ -98,7 +98,7 @@ func Open(o Options) (backend.Device, error) {
 	}
 	d := &device{in: in, physical: p, options: o, half: o.Precision == backend.F16}
 	if err := d.start(); err != nil {
-		d.release()
+		_ = d.release()
 		return nil, err
 	}
 	return d, nil
@@ -365,14 +365,17 @@ func (d *device) Close() error {
 		err = d.finish()
 		d.kernels.save(d)
 	}
-	d.release()
+	if said := d.release(); err == nil {
+		err = said
+	}
 	return err
 }
 
-// release destroys what start made, in reverse.
-func (d *device) release() {
+// release destroys what start made, in reverse, and returns what the validation layer has
+// said about the device's whole life.
+func (d *device) release() error {
 	if d.closed {
-		return
+		return nil
 	}
 	d.closed = true
 	if d.handle != nil {
@@ -394,7 +397,9 @@ func (d *device) release() {
 		C.sv_close(d.table)
 		vk.DestroyDevice(d.handle, nil)
 	}
+	said := d.in.said()
 	d.in.close()
+	return said
 }
 
 // elapsed adds the time since start to t.
