@@ -26,6 +26,7 @@ func benchCommand(t *terminal) *cobra.Command {
 multiply-add loops reach on the same cores in the same run.`,
 		Example: `  sift bench peak
   sift bench gemm --rows 1024
+  sift bench gemm --size 512x768x768 --device vulkan:cpu
   sift bench step --layers 12 --hidden 768 --heads 12 --batch 8 --length 128`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -39,26 +40,52 @@ multiply-add loops reach on the same cores in the same run.`,
 	return cmd
 }
 
-// benchDevice opens the device of a benchmark and measures its peak.
-func benchDevice(cmd *cobra.Command) (backend.Device, float64, error) {
+// benchDevice opens the device of a benchmark and measures the peak of the processor it
+// runs on; 0 for a device of its own and for plain Go.
+func benchDevice(cmd *cobra.Command, precision string) (*opened, float64, error) {
 	r, err := resolve(cmd.Flags(), config.Default())
 	if err != nil {
 		return nil, 0, err
 	}
-	device, err := openDevice(r.Device)
+	o, err := openDevice(r.Device, deviceUse{half: precision == "f16"})
 	if err != nil {
 		return nil, 0, err
 	}
-	info := device.Info()
-	if info.ISA == "go" {
-		return device, 0, nil // no C kernels, no C peak loop
-	}
-	peak, err := cpu.Peak(info.Threads, info.ISA)
+	peak, err := o.peak()
 	if err != nil {
-		device.Close()
+		o.device.Close()
 		return nil, 0, err
 	}
-	return device, peak, nil
+	return o, peak, nil
+}
+
+// peak measures the multiply-add peak of the processor that the device computes on.
+func (o *opened) peak() (gflops float64, err error) {
+	info := o.device.Info()
+	switch {
+	case o.software:
+		// A driver starts threads of its own, on every core.
+		gflops, err = cpu.Peak(0, "auto")
+		if fault.KindOf(err) == fault.Device {
+			return 0, nil // no C kernels in this build
+		}
+		return gflops, err
+	case info.Kind != "cpu" || info.ISA == "go":
+		return 0, nil // a device of its own; or no C kernels, so no C peak loop
+	}
+	return cpu.Peak(info.Threads, info.ISA)
+}
+
+// peakLine says what a benchmark's figures are held against.
+func (o *opened) peakLine(peak float64) string {
+	info := o.device.Info()
+	switch {
+	case peak == 0:
+		return fmt.Sprintf("%s, %s", info.Name, info.Description)
+	case o.software:
+		return fmt.Sprintf("%s, %s; peak of the processor %.1f GFLOP/s", info.Name, info.Description, peak)
+	}
+	return fmt.Sprintf("peak %.1f GFLOP/s (%s, %s)", peak, info.ISA, counted(info.Threads, "thread"))
 }
 
 func benchPeakCommand(t *terminal) *cobra.Command {
@@ -77,9 +104,9 @@ fused multiply-adds in registers, no memory. Two operations count per multiply-a
 		if err != nil {
 			return err
 		}
-		if device, err := openDevice(r.Device); err != nil {
+		if o, err := openDevice(r.Device, deviceUse{}); err != nil {
 			return err
-		} else if err := device.Close(); err != nil {
+		} else if err := o.device.Close(); err != nil {
 			return err
 		}
 		type row struct {
@@ -165,7 +192,8 @@ func benchGemmCommand(t *terminal) *cobra.Command {
 		Use:   "gemm",
 		Short: "Time the matrix products of a BERT step.",
 		Long: `Time the matrix products of a BERT step, or one product given as --size MxNxK. The median of
-several runs is shown, as a share of the multiply-add peak measured just before.`,
+several runs is shown, as a share of the multiply-add peak of the processor measured just before,
+where it is the processor that computes: device cpu, or a software driver of Vulkan.`,
 		Example: `  sift bench gemm --preset bert-base --batch 8 --length 128
   sift bench gemm --size 1024x3072x768 --json`,
 		Args: noArguments,
@@ -200,10 +228,11 @@ several runs is shown, as a share of the multiply-add peak measured just before.
 				sizes = append(sizes, gemmSize{form, m, n, k, form[0] == 't', form[1] == 't'})
 			}
 		}
-		device, peak, err := benchDevice(cmd)
+		o, peak, err := benchDevice(cmd, of.precision)
 		if err != nil {
 			return err
 		}
+		device := o.device
 		defer device.Close()
 		type result struct {
 			Name          string  `json:"name"`
@@ -215,11 +244,11 @@ several runs is shown, as a share of the multiply-add peak measured just before.
 			DType         string  `json:"dtype"`
 			MedianSeconds float64 `json:"median_seconds"`
 			GFLOPS        float64 `json:"gflops"`
-			ShareOfPeak   float64 `json:"share_of_peak"`
+			ShareOfPeak   float64 `json:"share_of_peak"` // of the processor; 0 on a device of its own
 		}
 		var results []result
 		if !t.json {
-			if err := t.print("peak %.1f GFLOP/s (%s, %s)\n", peak, device.Info().ISA, counted(device.Info().Threads, "thread")); err != nil {
+			if err := t.print("%s\n", o.peakLine(peak)); err != nil {
 				return err
 			}
 		}
@@ -231,20 +260,24 @@ several runs is shown, as a share of the multiply-add peak measured just before.
 			if err != nil {
 				return err
 			}
-			r := result{s.name, s.m, s.n, s.k, s.transA, s.transB, "float32", seconds, 2 * float64(s.m) * float64(s.n) * float64(s.k) / seconds / 1e9, 0}
+			r := result{s.name, s.m, s.n, s.k, s.transA, s.transB, map[string]string{"f32": "float32", "f16": "float16"}[of.precision], seconds, 2 * float64(s.m) * float64(s.n) * float64(s.k) / seconds / 1e9, 0}
 			if peak > 0 {
 				r.ShareOfPeak = r.GFLOPS / peak
 			}
 			results = append(results, r)
 			if !t.json {
-				if err := t.print("%-18s %6d x %6d x %6d  %9.3f ms  %8.1f GFLOP/s  %5.1f%% of peak\n", r.Name, r.M, r.N, r.K,
-					seconds*1e3, r.GFLOPS, 100*r.ShareOfPeak); err != nil {
+				share := ""
+				if peak > 0 {
+					share = fmt.Sprintf("  %5.1f%% of peak", 100*r.ShareOfPeak)
+				}
+				if err := t.print("%-18s %6d x %6d x %6d  %9.3f ms  %8.1f GFLOP/s%s\n", r.Name, r.M, r.N, r.K,
+					seconds*1e3, r.GFLOPS, share); err != nil {
 					return err
 				}
 			}
 		}
 		if t.json {
-			return t.object(map[string]any{"peak_gflops": peak, "results": results})
+			return t.object(map[string]any{"device": device.Info().Name, "peak_gflops": peak, "results": results})
 		}
 		return nil
 	}

@@ -57,10 +57,11 @@ of the sequences back-propagated; the share is of the multiply-add peak measured
 		if err := cfg.Validate(); err != nil {
 			return fault.New(fault.Usage, "%v", err)
 		}
-		device, peak, err := benchDevice(cmd)
+		o, peak, err := benchDevice(cmd, size.precision)
 		if err != nil {
 			return err
 		}
+		device := o.device
 		defer device.Close()
 		result, err := train.BenchStep(cmd.Context(), train.BenchOptions{
 			Device: device, Model: cfg, Seqs: size.batch, Length: size.length, Warmup: 2, Runs: runs, Seed: 1,

@@ -33,7 +33,7 @@ type trained struct {
 }
 
 // checkAgainst compares the ONNX file at path with the engine.
-func checkAgainst(ctx context.Context, d config.Device, path string, model trained, opt verify.Options) (*verify.Certificate, error) {
+func checkAgainst(ctx context.Context, d config.Device, use deviceUse, path string, model trained, opt verify.Options) (*verify.Certificate, error) {
 	f, match, err := openModel(path, model.nonFinite)
 	if err != nil {
 		return nil, err
@@ -49,12 +49,12 @@ func checkAgainst(ctx context.Context, d config.Device, path string, model train
 	} else if rounded, err = asStored(match, model.weights, stored); err != nil {
 		return nil, fault.In(path, err)
 	}
-	device, err := openDevice(d)
+	o, err := openDevice(d, use)
 	if err != nil {
 		return nil, err
 	}
-	defer device.Close()
-	e, err := verify.NewModelEngine(device, model.config, model.weights, match)
+	defer o.device.Close()
+	e, err := verify.NewModelEngine(o.device, model.config, model.weights, match)
 	if err != nil {
 		return nil, err
 	}
@@ -107,6 +107,9 @@ func asStored(m *onnx.Match, w, stored bert.Weights) (note string, err error) {
 	return note, nil
 }
 
+// halfNote is what a certificate says of a run in f16.
+const halfNote = "trained with train.precision f16: the operands of matrix products were rounded to float16, weights and sums were float32; the comparison computes in float32"
+
 // runEndBudget keeps the check at the end of a run to some seconds; sift verify tries more.
 const runEndBudget = verify.DefaultBudget / 5
 
@@ -115,14 +118,19 @@ const runEndBudget = verify.DefaultBudget / 5
 const runEndElements = 1 << 22
 
 // certify returns the check that a finished run's model must pass before it gets its name.
-func certify(t *terminal, d config.Device) func(context.Context, string, *train.Trained, string) error {
+// It computes in float32 whatever the run computed in, for it is the weights that are
+// checked, and with the kernels the run chose.
+func certify(t *terminal, cfg config.Config, tuning []byte) func(context.Context, string, *train.Trained, string) error {
 	return func(ctx context.Context, model string, c *train.Trained, certificate string) error {
 		if !t.quiet && !t.json {
 			t.note("verifying the export")
 		}
-		cert, err := checkAgainst(ctx, d, model, ofRun(c), verify.Options{Seed: 1, Budget: runEndBudget, MaxElements: runEndElements})
+		cert, err := checkAgainst(ctx, cfg.Device, deviceUse{tuning: tuning}, model, ofRun(c), verify.Options{Seed: 1, Budget: runEndBudget, MaxElements: runEndElements})
 		if err != nil {
 			return err
+		}
+		if cfg.Train.Precision == "f16" {
+			cert.Notes = append(cert.Notes, halfNote)
 		}
 		if err := cert.Err(); err != nil {
 			// The answer is about our own export, so it is a defect, not an answer to the user.

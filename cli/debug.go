@@ -78,12 +78,12 @@ func load(cmd *cobra.Command, modelPath, batchPath string, nonFinite bool, optio
 	if err != nil {
 		return nil, err
 	}
-	device, err := openDevice(r.Device)
+	o, err := openDevice(r.Device, deviceUse{})
 	if err != nil {
 		return nil, err
 	}
-	l.close = func() { device.Close(); l.file.Close() }
-	if l.model, err = bert.NewModel(device, l.match.Config, l.batch.Limits()); err != nil {
+	l.close = func() { o.device.Close(); l.file.Close() }
+	if l.model, err = bert.NewModel(o.device, l.match.Config, l.batch.Limits()); err != nil {
 		return nil, err
 	}
 	if err := l.model.SetWeights(weights); err != nil {

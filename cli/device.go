@@ -1,43 +1,237 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
-	"runtime"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
 
-	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"sift/backend"
 	"sift/backend/cpu"
+	"sift/backend/vulkan"
 	"sift/config"
 	"sift/fault"
 )
 
-// openDevice opens the device a configuration names.
-// CUDA and Vulkan are not part of this build; naming one is an error, never a fallback.
-func openDevice(d config.Device) (backend.Device, error) {
-	switch d.Name {
-	case "auto", "cpu":
-		device, err := cpu.Open(cpu.Options{Threads: d.Threads, ISA: d.ISA})
-		if err != nil {
-			return nil, err
-		}
-		return device, nil
-	case "reference":
-		return cpu.NewReference(backend.F32), nil
-	case "cuda", "vulkan":
-		return nil, fault.New(fault.Device, "device.name: %s: this build has no %s backend; cpu is available", d.Name, d.Name)
-	}
-	return nil, fault.New(fault.Config, "device.name: %s: must be auto, cpu or reference", d.Name)
+// An opened device, with what was known when it was chosen. Close device.
+type opened struct {
+	device   backend.Device
+	why      string // why auto took it; empty where it was named
+	software bool   // a Vulkan driver that runs on the processor
 }
 
-// chosen says which device runs and why.
-func chosen(name string, info backend.Info) string {
-	why := ""
-	if name == "auto" {
-		why = " (auto: this build has no GPU backend)"
+// deviceUse is what a device is opened for beside its name.
+type deviceUse struct {
+	half   bool   // operands of matrix products are rounded to float16
+	tuning []byte // kernel choices to pin (backend.Tuned); nil: the device's own
+}
+
+// forTraining is the use of a run: a resumed one computes with the kernels it began with.
+func forTraining(c config.Train, tuning []byte) deviceUse {
+	return deviceUse{half: c.Precision == "f16", tuning: tuning}
+}
+
+// vulkanDriver is how this machine's Vulkan devices are found and opened.
+type vulkanDriver struct {
+	present func() bool // false: there is surely no GPU, and nothing need be loaded to say so
+	list    func() ([]vulkan.Physical, error)
+	open    func(vulkan.Options) (backend.Device, error)
+}
+
+func systemVulkan() vulkanDriver {
+	return vulkanDriver{gpuNode, vulkan.List, vulkan.Open}
+}
+
+// gpuNode reports whether the kernel shows a GPU: a render node, NVIDIA's own device, or
+// the one that Windows lends to its Linux.
+func gpuNode() bool {
+	for _, pattern := range []string{"/dev/dri/renderD*", "/dev/nvidia[0-9]*", "/dev/dxg"} {
+		if found, err := filepath.Glob(pattern); err == nil && len(found) > 0 {
+			return true
+		}
 	}
-	return fmt.Sprintf("device: %s, %s, %s, %s%s", info.Name, info.Description, info.ISA, counted(info.Threads, "thread"), why)
+	return false
+}
+
+// openDevice opens the device a configuration names. What is named and cannot be opened
+// is an error, never a fallback; auto alone chooses.
+func openDevice(d config.Device, use deviceUse) (*opened, error) {
+	return systemVulkan().openDevice(d, use)
+}
+
+func (v vulkanDriver) openDevice(d config.Device, use deviceUse) (*opened, error) {
+	if err := d.Validate(); err != nil {
+		return nil, err
+	}
+	switch d.Name {
+	case "auto":
+		return v.openAuto(d, use)
+	case "cpu":
+		return openCPU(d, use, "")
+	case "reference":
+		if use.half {
+			return nil, noHalf(d.Name)
+		}
+		return &opened{device: cpu.NewReference(backend.F32)}, nil
+	case "cuda":
+		return nil, fault.New(fault.Device, "device.name: cuda: this build has no cuda backend; cpu and vulkan are available")
+	}
+	return v.openVulkan(d.Name, use)
+}
+
+func noHalf(name string) error {
+	return fault.New(fault.Config, "train.precision: f16: device.name is %s, which computes in f32; f16 needs vulkan", name)
+}
+
+func openCPU(d config.Device, use deviceUse, why string) (*opened, error) {
+	if use.half && why == "" {
+		return nil, noHalf(d.Name)
+	}
+	if use.half {
+		return nil, fault.New(fault.Device, "train.precision: f16: needs a Vulkan GPU, and device.name auto finds none: %s", why)
+	}
+	device, err := cpu.Open(cpu.Options{Threads: d.Threads, ISA: d.ISA})
+	if err != nil {
+		return nil, err
+	}
+	return &opened{device: device, why: why}, nil
+}
+
+// autoPatience bounds how long auto waits for a driver to name its devices.
+const autoPatience = 5 * time.Second
+
+// openAuto takes a discrete GPU that Vulkan can open, else the processor. Nothing that is
+// wrong with Vulkan is an error here; it is the reason given for the processor.
+func (v vulkanDriver) openAuto(d config.Device, use deviceUse) (*opened, error) {
+	gpu, why := v.discrete()
+	if gpu == nil {
+		return openCPU(d, use, why)
+	}
+	device, err := v.open(vulkan.Options{Select: strconv.Itoa(gpu.Index), Precision: use.precision(), Tuning: use.tuning})
+	if err != nil {
+		return openCPU(d, use, fmt.Sprintf("vulkan:%d, %s, does not open: %v", gpu.Index, gpu.Name, err))
+	}
+	return &opened{device: device, why: "a discrete GPU"}, nil
+}
+
+func (u deviceUse) precision() backend.DType {
+	if u.half {
+		return backend.F16
+	}
+	return backend.F32
+}
+
+// discrete returns the discrete GPU that auto takes, or why there is none.
+func (v vulkanDriver) discrete() (gpu *vulkan.Physical, why string) {
+	if !v.present() {
+		return nil, "this machine shows no GPU"
+	}
+	type answer struct {
+		list []vulkan.Physical
+		err  error
+	}
+	answers := make(chan answer, 1) // a driver that hangs keeps its goroutine, not the run
+	go func() {
+		list, err := v.list()
+		answers <- answer{list, err}
+	}()
+	timer := time.NewTimer(autoPatience)
+	defer timer.Stop()
+	select {
+	case a := <-answers:
+		if a.err != nil {
+			return nil, a.err.Error()
+		}
+		best := bestGPU(a.list)
+		if best == nil || best.Type != "discrete" {
+			return nil, "Vulkan has no discrete GPU"
+		}
+		return best, ""
+	case <-timer.C:
+		return nil, fmt.Sprintf("Vulkan did not list its devices within %s", autoPatience)
+	}
+}
+
+// bestGPU returns the best device that is not the processor: discrete before integrated
+// before virtual before other, the most memory within a kind, the first of equals.
+func bestGPU(list []vulkan.Physical) *vulkan.Physical {
+	rank := func(p vulkan.Physical) int {
+		return slices.Index([]string{"", "virtual", "integrated", "discrete"}, p.Type) // other: -1
+	}
+	var best *vulkan.Physical
+	for i, p := range list {
+		if p.Type == "cpu" {
+			continue
+		}
+		if best == nil || cmp.Or(cmp.Compare(rank(p), rank(*best)), cmp.Compare(p.MemoryBytes, best.MemoryBytes)) > 0 {
+			best = &list[i]
+		}
+	}
+	return best
+}
+
+// openVulkan opens what vulkan, vulkan:cpu or vulkan:N names.
+func (v vulkanDriver) openVulkan(name string, use deviceUse) (*opened, error) {
+	list, err := v.list()
+	if err != nil {
+		return nil, fault.In("device.name", fault.As(fault.Device, err))
+	}
+	_, choice, _ := strings.Cut(name, ":")
+	software := choice == "cpu"
+	switch choice {
+	case "":
+		best := bestGPU(list)
+		if best == nil && len(list) > 0 {
+			return nil, fault.New(fault.Device, "device.name: vulkan: no GPU; %s is a software driver, which --device vulkan:cpu opens", list[0].Name)
+		}
+		if best == nil {
+			return nil, fault.New(fault.Device, "device.name: vulkan: Vulkan has no device")
+		}
+		choice = strconv.Itoa(best.Index)
+	case "cpu":
+	default:
+		i := slices.IndexFunc(list, func(p vulkan.Physical) bool { return strconv.Itoa(p.Index) == choice })
+		if i < 0 {
+			return nil, fault.New(fault.Device, "device.name: %s: no such device; sift devices lists %s", name, counted(len(list), "Vulkan device"))
+		}
+		software = list[i].Type == "cpu"
+	}
+	device, err := v.open(vulkan.Options{Select: choice, Precision: use.precision(), Tuning: use.tuning})
+	if err != nil {
+		return nil, fault.In("device.name", fault.As(fault.Device, err))
+	}
+	return &opened{device: device, software: software}, nil
+}
+
+// line says which device runs and why.
+func (o *opened) line() string {
+	info := o.device.Info()
+	parts := []string{"device: " + info.Name, info.Description}
+	if info.ISA != "" {
+		parts = append(parts, info.ISA)
+	}
+	if info.Threads > 0 {
+		parts = append(parts, counted(info.Threads, "thread"))
+	}
+	why := ""
+	if o.why != "" {
+		why = " (auto: " + o.why + ")"
+	}
+	return strings.Join(parts, ", ") + why
+}
+
+// pinned returns the kernel choices of an open device, so that it can be opened again
+// with the same; nil if it made none.
+func pinned(device backend.Device) []byte {
+	if t, ok := device.(backend.Tuned); ok {
+		return t.Tuning()
+	}
+	return nil
 }
 
 // addDeviceFlags declares the device keys alone, for commands that configure nothing else.
@@ -52,70 +246,4 @@ func addDeviceFlags(flags *pflag.FlagSet) {
 			addConfigFlag(flags, s.key, s, base)
 		}
 	}
-}
-
-func devicesCommand(t *terminal) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:     "devices",
-		GroupID: groupLook,
-		Short:   "List the devices this build can compute on.",
-		Long: `List the devices this build can compute on, with the instruction sets of the processor.
-The first line is what --device auto takes.`,
-		Example: `  sift devices
-  sift devices --json`,
-		Args: noArguments,
-	}
-	cmd.RunE = func(*cobra.Command, []string) error {
-		type row struct {
-			Name        string `json:"name"`
-			Kind        string `json:"kind"`
-			Description string `json:"description"`
-			ISA         string `json:"isa"`
-			Threads     int    `json:"threads"`
-			MemoryBytes int64  `json:"memory_bytes"`
-			Available   bool   `json:"available"`
-			Reason      string `json:"reason,omitempty"`
-			Auto        bool   `json:"auto"`
-		}
-		var rows []row
-		seen := map[string]bool{}
-		for _, isa := range []string{"auto", "avx512", "avx2", "portable", "go"} {
-			device, err := cpu.Open(cpu.Options{ISA: isa})
-			if err != nil {
-				rows = append(rows, row{Name: "cpu", Kind: "cpu", ISA: isa, Reason: oneLine(err.Error())})
-				continue
-			}
-			info := device.Info()
-			if err := device.Close(); err != nil {
-				return err
-			}
-			if seen[info.ISA] {
-				continue
-			}
-			seen[info.ISA] = true
-			rows = append(rows, row{"cpu", info.Kind, info.Description, info.ISA, info.Threads, info.MemoryBytes, true, "", isa == "auto"})
-		}
-		rows = append(rows, row{Name: "reference", Kind: "reference", Description: "plain Go, the truth other devices are tested against",
-			ISA: "go", Threads: 1, Available: true})
-		for _, gpu := range []string{"cuda", "vulkan"} {
-			rows = append(rows, row{Name: gpu, Kind: gpu, Reason: "this build has no " + gpu + " backend"})
-		}
-		if t.json {
-			return t.object(map[string]any{"devices": rows, "processors": runtime.NumCPU()})
-		}
-		for _, r := range rows {
-			what := r.Description + ", " + counted(r.Threads, "thread")
-			if !r.Available {
-				what = "not available: " + r.Reason
-			}
-			if r.Auto {
-				what += " (auto)"
-			}
-			if err := t.print("%-10s %-9s %s\n", r.Name, r.ISA, what); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	return cmd
 }

@@ -78,8 +78,11 @@ func (u *useFlags) start(cmd *cobra.Command, t *terminal, path string) (*train.T
 	if err != nil {
 		return nil, train.ReadOptions{}, err
 	}
-	device, err := openDevice(r.Device)
-	return c, train.ReadOptions{Device: device, Task: task, BatchSize: u.batch}, err
+	o, err := openDevice(r.Device, deviceUse{})
+	if err != nil {
+		return nil, train.ReadOptions{}, err
+	}
+	return c, train.ReadOptions{Device: o.device, Task: task, BatchSize: u.batch}, nil
 }
 
 func evalCommand(t *terminal) *cobra.Command {

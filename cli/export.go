@@ -126,7 +126,7 @@ func exportVerified(cmd *cobra.Command, t *terminal, d config.Device, c *train.T
 	if !t.quiet && !t.json {
 		t.note("verifying")
 	}
-	cert, err := checkAgainst(cmd.Context(), d, temporary, ofRun(c), verify.Options{Seed: 1, Budget: budget})
+	cert, err := checkAgainst(cmd.Context(), d, deviceUse{}, temporary, ofRun(c), verify.Options{Seed: 1, Budget: budget})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -151,7 +151,7 @@ func checkAlone(cmd *cobra.Command, d config.Device, path, tokenizer string, non
 			return nil, err
 		}
 	}
-	return checkAgainst(cmd.Context(), d, path, trained{tokenizer: tok, nonFinite: nonFinite}, opt)
+	return checkAgainst(cmd.Context(), d, deviceUse{}, path, trained{tokenizer: tok, nonFinite: nonFinite}, opt)
 }
 
 // given lists the paths that are not empty.

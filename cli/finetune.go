@@ -57,14 +57,14 @@ func trainRun(cmd *cobra.Command, t *terminal, base config.Config, out string, r
 	if err := r.Validate(); err != nil {
 		return err
 	}
-	device, err := openDevice(r.Device)
+	o, err := openDevice(r.Device, forTraining(r.Train, nil))
 	if err != nil {
 		return err
 	}
-	defer device.Close()
+	defer o.device.Close()
 	summary, err := work(cmd.Context(), r.Config, train.RunOptions{
-		Out: out, Resume: resume, Device: device, Version: Version, Progress: showProgress(t, chosen(r.Device.Name, device.Info())),
-		Verify: certify(t, r.Device),
+		Out: out, Resume: resume, Device: o.device, Version: Version, Progress: showProgress(t, o.line()),
+		Verify: certify(t, r.Config, pinned(o.device)),
 	})
 	if err != nil {
 		return err
@@ -78,6 +78,12 @@ func trainRun(cmd *cobra.Command, t *terminal, base config.Config, out string, r
 	}
 	if best != nil {
 		if err := t.print("%s\n", outcome(best, summary.BestUpdate)); err != nil {
+			return err
+		}
+	}
+	if summary.LossScale > 0 {
+		if err := t.print("%s skipped because the scaled gradient overflowed float16; the loss scale ended at %.0f\n",
+			counted(summary.SkippedUpdates, "update"), summary.LossScale); err != nil {
 			return err
 		}
 	}

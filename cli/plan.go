@@ -60,12 +60,12 @@ not known before: their lengths are expected ones.`,
 		}
 		out := planned{Forecast: forecast}
 		if measure {
-			device, err := openDevice(r.Device)
+			o, err := openDevice(r.Device, forTraining(r.Train, nil))
 			if err != nil {
 				return err
 			}
-			defer device.Close()
-			if out.Measured, err = forecast.Measure(cmd.Context(), r.Config, device); err != nil {
+			defer o.device.Close()
+			if out.Measured, err = forecast.Measure(cmd.Context(), r.Config, o.device); err != nil {
 				return err
 			}
 			gflops = out.Measured.GFLOPS

@@ -123,9 +123,13 @@ func resolve(flags *pflag.FlagSet, base config.Config) (*resolved, error) {
 			return nil, fault.New(fault.Config, "%s: %v (from %s)", s.key, err, r.source[s.key])
 		}
 	}
-	epochs := r.Train.Epochs
-	if r.Settle(func(key string) bool { return r.source[key] != "default" }); r.Train.Epochs != epochs {
+	before := r.Config
+	r.Settle(func(key string) bool { return r.source[key] != "default" })
+	if r.Train.Epochs != before.Train.Epochs {
 		r.source["train.epochs"] = "train.updates, which replaces it"
+	}
+	if r.Sift.ScorePrecision != before.Sift.ScorePrecision {
+		r.source["sift.score_precision"] = "train.precision, which it follows"
 	}
 	return r, nil
 }

@@ -103,6 +103,7 @@ back-propagation (SIFT), and exports an ONNX file with proof that it computes th
 	root.SetUsageFunc(usageText)
 	for _, c := range commands(t) {
 		root.AddCommand(c)
+		completeValues(c)
 	}
 	err := root.ExecuteContext(ctx)
 	if err != nil && !fault.Known(err) && !errors.Is(err, context.Canceled) {
@@ -110,6 +111,21 @@ back-propagation (SIFT), and exports an ONNX file with proof that it computes th
 		err = fault.New(fault.Usage, "%s", strings.ReplaceAll(err.Error(), "\n", " "))
 	}
 	return err
+}
+
+// completeValues lets a shell complete the values of keys that have few.
+func completeValues(cmd *cobra.Command) {
+	for key, values := range map[string][]string{
+		"device": config.DeviceNames(), "device.name": config.DeviceNames(),
+		"device.isa": {"auto", "avx512", "avx2", "portable", "go"}, "precision": {"f32", "f16"}, "train.precision": {"f32", "f16"},
+	} {
+		if cmd.Flags().Lookup(key) != nil {
+			_ = cmd.RegisterFlagCompletionFunc(key, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)) // fails only without the flag
+		}
+	}
+	for _, c := range cmd.Commands() {
+		completeValues(c)
+	}
 }
 
 // usageText prints a command's usage with its flags in groups, one per configuration section.

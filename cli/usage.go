@@ -34,7 +34,7 @@ var usage = map[string]string{
 	"train.epochs":            "passes over the training examples (drawn ones, with selection)",
 	"train.micro_batch":       "sequences back-propagated at a time",
 	"train.accumulate":        "micro-batches per update",
-	"train.precision":         "compute type: f32",
+	"train.precision":         "f32, or f16: operands of matrix products rounded to float16, sums and weights in float32 (device vulkan)",
 	"train.seed":              "seed of order, dropout, fresh weights and random selection",
 	"train.dropout":           "dropout probability of hidden states",
 	"train.attention_dropout": "dropout probability of attention weights",
@@ -64,12 +64,12 @@ var usage = map[string]string{
 	"sift.reuse":           "keep the scoring pass's activations instead of computing them again",
 	"sift.aggregate":       "mean or sum over a sequence's labelled tokens",
 	"sift.scoring_dropout": "score under the update's own dropout",
-	"sift.score_precision": "type of the scoring pass: f32",
+	"sift.score_precision": "precision of the scoring pass, that of train.precision",
 	"sift.head":            "head that scores: final",
 	"sift.log":             "write what was scored and kept to selection.jsonl",
 	"sift.replay":          "`file` with a recorded selection to train with",
 
-	"device.name":    "auto, cpu or reference",
+	"device.name":    "auto, cpu, reference, vulkan (the best GPU), vulkan:N (see sift devices) or vulkan:cpu (a software driver)",
 	"device.threads": "threads; 0 takes every core",
 	"device.isa":     "auto, avx512, avx2, portable or go",
 }

@@ -84,7 +84,7 @@ Writes certificate.json beside the file. Exit code 1 means that they differ.`,
 			var c *train.Trained
 			if c, err = train.Open(run, train.OpenOptions{Checkpoint: checkpoint, Tokenizer: tokenizer,
 				Notice: func(s string) { t.note("%s", s) }}); err == nil {
-				cert, err = checkAgainst(cmd.Context(), r.Device, args[0], ofRun(c), opt)
+				cert, err = checkAgainst(cmd.Context(), r.Device, deviceUse{}, args[0], ofRun(c), opt)
 			}
 		default:
 			cert, err = checkAlone(cmd, r.Device, args[0], tokenizer, nonFinite, opt)

@@ -67,7 +67,7 @@ type Train struct {
 	Epochs           float64 `mapstructure:"epochs" yaml:"epochs"`   // passes over drawn examples
 	MicroBatch       int     `mapstructure:"micro_batch" yaml:"micro_batch"`
 	Accumulate       int     `mapstructure:"accumulate" yaml:"accumulate"`
-	Precision        string  `mapstructure:"precision" yaml:"precision"` // f32
+	Precision        string  `mapstructure:"precision" yaml:"precision"` // f32 | f16: what the operands of matrix products are rounded to
 	Seed             uint64  `mapstructure:"seed" yaml:"seed"`
 	Dropout          float64 `mapstructure:"dropout" yaml:"dropout"`
 	AttentionDropout float64 `mapstructure:"attention_dropout" yaml:"attention_dropout"`
@@ -103,7 +103,7 @@ type Sift struct {
 	Reuse          bool    `mapstructure:"reuse" yaml:"reuse"`
 	Aggregate      string  `mapstructure:"aggregate" yaml:"aggregate"` // mean | sum
 	ScoringDropout bool    `mapstructure:"scoring_dropout" yaml:"scoring_dropout"`
-	ScorePrecision string  `mapstructure:"score_precision" yaml:"score_precision"` // f32
+	ScorePrecision string  `mapstructure:"score_precision" yaml:"score_precision"` // that of train.precision
 	Head           string  `mapstructure:"head" yaml:"head"`                       // final
 	Log            bool    `mapstructure:"log" yaml:"log"`
 	Replay         string  `mapstructure:"replay" yaml:"replay"` // a recorded selection.jsonl
@@ -111,7 +111,7 @@ type Sift struct {
 
 // Device says where to compute.
 type Device struct {
-	Name    string `mapstructure:"name" yaml:"name"`       // auto | cpu | reference | cuda | vulkan; a build may lack the last two
+	Name    string `mapstructure:"name" yaml:"name"`       // one of DeviceNames; a build may lack cuda and vulkan
 	Threads int    `mapstructure:"threads" yaml:"threads"` // 0: all cores
 	ISA     string `mapstructure:"isa" yaml:"isa"`         // auto | avx512 | avx2 | portable | go
 }

@@ -12,12 +12,16 @@ import (
 // MaxDrawn bounds the sequences that one micro-batch may draw for selection.
 const MaxDrawn = 65536
 
-// Settle resolves the one pair of keys that exclude each other: train.updates given
-// without train.epochs turns the default train.epochs off. given reports whether a key
-// was set by anything but the default. Call it before Validate.
+// Settle resolves the keys that follow another: train.updates given without train.epochs
+// turns the default train.epochs off, and sift.score_precision is train.precision unless
+// it is given. given reports whether a key was set by anything but the default. Call it
+// before Validate.
 func (c *Config) Settle(given func(key string) bool) {
 	if given("train.updates") && c.Train.Updates != 0 && !given("train.epochs") {
 		c.Train.Epochs = 0
+	}
+	if given("train.precision") && !given("sift.score_precision") {
+		c.Sift.ScorePrecision = c.Train.Precision
 	}
 }
 
@@ -25,7 +29,7 @@ func (c *Config) Settle(given func(key string) bool) {
 // are, as a fault.Config error that names the key, the value and what is legal.
 func (c Config) Validate() error {
 	return first(c.Model.validate, c.Task.validate, c.Data.validate, c.Train.validate, c.Optimizer.validate, c.Sift.validate,
-		c.Device.validate, c.validateTogether)
+		c.Device.Validate, c.validateTogether)
 }
 
 // ValidateFinetune is Validate, and the inputs that fine-tuning cannot do without.
@@ -181,7 +185,7 @@ func (t Train) validate() error {
 			}
 			return nil
 		},
-		oneOf("train.precision", t.Precision, "f32"),
+		oneOf("train.precision", t.Precision, "f32", "f16"),
 		probability("train.dropout", t.Dropout),
 		probability("train.attention_dropout", t.AttentionDropout),
 		floatFrom("train.clip_norm", t.ClipNorm, 0),
@@ -271,7 +275,7 @@ func (s Sift) validate() error {
 			return nil
 		},
 		oneOf("sift.aggregate", s.Aggregate, "mean", "sum"),
-		oneOf("sift.score_precision", s.ScorePrecision, "f32"),
+		oneOf("sift.score_precision", s.ScorePrecision, "f32", "f16"),
 		oneOf("sift.head", s.Head, "final"),
 		func() error {
 			if s.Replay != "" && s.Score == "none" {
@@ -282,12 +286,43 @@ func (s Sift) validate() error {
 	)
 }
 
-func (d Device) validate() error {
+// Validate reports the first illegal value, as Config.Validate does.
+func (d Device) Validate() error {
 	return first(
-		oneOf("device.name", d.Name, "auto", "cpu", "reference", "cuda", "vulkan"),
+		d.validateName,
 		intFrom("device.threads", d.Threads, 0),
 		oneOf("device.isa", d.ISA, "auto", "avx512", "avx2", "portable", "go"),
 	)
+}
+
+// DeviceNames are the legal values of device.name beside vulkan:N, where N is the index
+// of a Vulkan device as sift devices lists them.
+func DeviceNames() []string {
+	return []string{"auto", "cpu", "reference", "cuda", "vulkan", "vulkan:cpu"}
+}
+
+func (d Device) validateName() error {
+	if n, ok := strings.CutPrefix(d.Name, "vulkan:"); ok {
+		if i, err := strconv.ParseUint(n, 10, 16); err == nil && strconv.FormatUint(i, 10) == n {
+			return nil
+		}
+	}
+	if slices.Contains(DeviceNames(), d.Name) {
+		return nil
+	}
+	return illegal("device.name", strconv.Quote(d.Name), "must be one of "+strings.Join(DeviceNames(), ", ")+", or vulkan:N with N from 0")
+}
+
+// validatePrecision refuses what no device computes: float16 on the processor, and two
+// precisions in one run.
+func (c Config) validatePrecision() error {
+	if c.Train.Precision == "f16" && (c.Device.Name == "cpu" || c.Device.Name == "reference") {
+		return illegal("train.precision", "f16", "device.name is "+c.Device.Name+", which computes in f32")
+	}
+	if c.Sift.Score != "none" && c.Sift.ScorePrecision != c.Train.Precision {
+		return illegal("sift.score_precision", c.Sift.ScorePrecision, "must be train.precision, which is "+c.Train.Precision)
+	}
+	return nil
 }
 
 // validateTogether checks keys of different sections against each other.
@@ -298,7 +333,7 @@ func (c Config) validateTogether() error {
 	if c.Train.MicroBatch > MaxDrawn {
 		return illegal("train.micro_batch", c.Train.MicroBatch, "must be at most "+strconv.Itoa(MaxDrawn))
 	}
-	if err := c.validateTask(); err != nil {
+	if err := first(c.validateTask, c.validatePrecision); err != nil {
 		return err
 	}
 	if c.Sift.Score == "none" {

@@ -45,6 +45,9 @@ func TestIllegalValues(t *testing.T) {
 		{"train.micro_batch: 70000", func(c *Config) { c.Train.MicroBatch = 70000 }},
 		{"train.accumulate: 0", func(c *Config) { c.Train.Accumulate = 0 }},
 		{"train.precision: \"f8\"", func(c *Config) { c.Train.Precision = "f8" }},
+		{"train.precision: f16: device.name is cpu", func(c *Config) { c.Train.Precision, c.Device.Name = "f16", "cpu" }},
+		{"train.precision: f16: device.name is reference", func(c *Config) { c.Train.Precision, c.Device.Name = "f16", "reference" }},
+		{"sift.score_precision: f32: must be train.precision, which is f16", func(c *Config) { c.Train.Precision, c.Sift.Score = "f16", "loss" }},
 		{"train.dropout: 1: must be at least 0 and below 1", func(c *Config) { c.Train.Dropout = 1 }},
 		{"train.dropout: NaN", func(c *Config) { c.Train.Dropout = nan }},
 		{"train.attention_dropout: -0.1", func(c *Config) { c.Train.AttentionDropout = -0.1 }},
@@ -87,6 +90,9 @@ func TestIllegalValues(t *testing.T) {
 		{"sift.head: \"own\"", func(c *Config) { c.Sift.Head = "own" }},
 		{"sift.replay: r.jsonl: sift.score is none", func(c *Config) { c.Sift.Replay = "r.jsonl" }},
 		{"device.name: \"tpu\"", func(c *Config) { c.Device.Name = "tpu" }},
+		{"device.name: \"vulkan:\"", func(c *Config) { c.Device.Name = "vulkan:" }},
+		{"device.name: \"vulkan:-1\"", func(c *Config) { c.Device.Name = "vulkan:-1" }},
+		{"device.name: \"vulkan:01\": must be one of auto, cpu, reference, cuda, vulkan, vulkan:cpu, or vulkan:N", func(c *Config) { c.Device.Name = "vulkan:01" }},
 		{"device.threads: -1", func(c *Config) { c.Device.Threads = -1 }},
 		{"device.isa: \"sse\"", func(c *Config) { c.Device.ISA = "sse" }},
 		{"model.path: not set", func(c *Config) { c.Model.Path = "" }},
@@ -118,6 +124,25 @@ func TestSettle(t *testing.T) {
 		c.Settle(func(key string) bool { return strings.Contains(k.given, key) })
 		if c.Train.Epochs != k.epochs {
 			t.Errorf("given %q: epochs %v, want %v", k.given, c.Train.Epochs, k.epochs)
+		}
+	}
+}
+
+// TestDeviceNames: what can be named, and float16 where a device may have it.
+func TestDeviceNames(t *testing.T) {
+	for _, name := range append(DeviceNames(), "vulkan:0", "vulkan:12") {
+		c := legal()
+		c.Device.Name = name
+		if err := c.ValidateFinetune(); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, name := range []string{"auto", "vulkan", "vulkan:cpu", "vulkan:3"} {
+		c := legal()
+		c.Device.Name, c.Train.Precision, c.Sift.Score = name, "f16", "loss"
+		c.Settle(func(key string) bool { return key == "train.precision" })
+		if err := c.ValidateFinetune(); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -87,7 +87,7 @@ func BenchStep(ctx context.Context, o BenchOptions) (*BenchResult, error) {
 		if _, err := optim.norm(); err != nil {
 			return nil, err
 		}
-		if err := optim.step(1e-4, i+1); err != nil {
+		if err := optim.step(1e-4, i+1, 1); err != nil {
 			return nil, err
 		}
 		if err := model.Stream().Sync(); err != nil {

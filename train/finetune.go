@@ -29,7 +29,8 @@ type RunOptions struct {
 	// name. certificate is where a certificate may be written.
 	Verify func(ctx context.Context, model string, c *Trained, certificate string) error
 
-	disk disk // nil: the operating system's
+	disk           disk // nil: the operating system's
+	growthInterval int  // of the loss scale; 0: growthInterval
 }
 
 // Finetune trains a classifier as cfg says and leaves everything in opt.Out.
@@ -37,8 +38,8 @@ type RunOptions struct {
 // Errors: fault.Config, Data, Missing for the inputs (nothing is left behind then),
 // CannotWrite if opt.Out is already a run or another process works on it, IO, Device;
 // Interrupted when ctx was cancelled: the update under way was finished and a checkpoint
-// written; Diverged when a loss or gradient norm was not finite: that update was not
-// applied.
+// written; Diverged when a loss or gradient norm was not finite, with
+// train.precision f16 at a loss scale of 1: that update was not applied.
 func Finetune(ctx context.Context, cfg config.Config, opt RunOptions) (*Summary, error) {
 	if err := cfg.ValidateFinetune(); err != nil {
 		return nil, err
@@ -206,6 +207,9 @@ func (t *trainer) finish(ctx context.Context) (*Summary, error) {
 		Metric: t.cfg.Task.Metric, BestUpdate: t.progress.BestAt, Best: t.progress.Best, Last: t.progress.Last,
 		StoppedEarly: t.update < t.plan.updates, TrainSeconds: t.totals.TrainSeconds, ScoreSeconds: t.totals.ScoreSeconds,
 		EvaluateSeconds: t.totals.EvaluateSeconds,
+	}
+	if t.scale.scaled() {
+		s.LossScale, s.SkippedUpdates = t.scale.Factor, t.scale.Skipped
 	}
 	source := checkpointName(t.update)
 	if t.progress.BestAt > 0 {

@@ -108,7 +108,7 @@ func (b *bench) update(ctx context.Context, drawn, accumulate int, selecting boo
 		if _, err := b.optim.norm(); err != nil {
 			return 0, err
 		}
-		if err := b.optim.step(1e-6, b.step); err != nil {
+		if err := b.optim.step(1e-6, b.step, 1); err != nil {
 			return 0, err
 		}
 		if err := b.model.Stream().Sync(); err != nil {

@@ -13,6 +13,7 @@ type header struct {
 	Position int          `json:"position"` // samples drawn: where the stream continues
 	Totals   totals       `json:"totals"`
 	Progress progress     `json:"progress"`
+	Scale    *lossScale   `json:"loss_scale,omitempty"` // with train.precision f16
 	Logs     logSizes     `json:"logs"`
 	Inputs   inputs       `json:"inputs"`
 	Config   string       `json:"config"` // the resolved configuration, YAML

@@ -15,8 +15,11 @@ type Metrics struct {
 	NSPLoss         *float64 `json:"nsp_loss,omitempty"`
 	NSPAccuracy     *float64 `json:"nsp_accuracy,omitempty"`
 	LearningRate    float64  `json:"lr"`
-	GradNorm        float64  `json:"grad_norm"`  // before clipping
-	KeptShare       float64  `json:"kept_share"` // of the samples drawn by this update
+	GradNorm        float64  `json:"grad_norm"`                 // before clipping, of the loss itself; 0 where it overflowed
+	LossScale       float64  `json:"loss_scale,omitempty"`      // with train.precision f16: what this update multiplied the loss by
+	Skipped         bool     `json:"skipped,omitempty"`         // the scaled gradient overflowed: the weights stayed as they were
+	SkippedUpdates  int      `json:"skipped_updates,omitempty"` // so far, this one included
+	KeptShare       float64  `json:"kept_share"`                // of the samples drawn by this update
 	SamplesDrawn    int      `json:"samples_drawn"`
 	SamplesBackprop int      `json:"samples_backpropagated"`
 	TokensDrawn     int      `json:"tokens_drawn"`
@@ -88,8 +91,10 @@ type Summary struct {
 	Best            *Evaluation `json:"best,omitempty"`
 	Last            *Evaluation `json:"last,omitempty"`
 	StoppedEarly    bool        `json:"stopped_early"`
-	Checkpoint      string      `json:"checkpoint"` // whose weights were exported
-	Model           string      `json:"model"`      // the exported ONNX file
+	LossScale       float64     `json:"loss_scale,omitempty"`      // with train.precision f16: of the next update, had there been one
+	SkippedUpdates  int         `json:"skipped_updates,omitempty"` // whose gradient overflowed, so that they changed nothing
+	Checkpoint      string      `json:"checkpoint"`                // whose weights were exported
+	Model           string      `json:"model"`                     // the exported ONNX file
 	TrainSeconds    float64     `json:"train_seconds"`
 	ScoreSeconds    float64     `json:"score_seconds"`
 	EvaluateSeconds float64     `json:"evaluate_seconds"`

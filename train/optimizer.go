@@ -88,7 +88,7 @@ func excluded(kind bert.Kind, exclude []string) bool {
 	return false
 }
 
-// norm is the Euclidean norm of all gradients. It waits for the device.
+// norm is the Euclidean norm of all gradients, as they are scaled. It waits for the device.
 func (o *adamW) norm() (float64, error) {
 	s := o.model.Stream()
 	s.SumSquares(o.sumSq, o.model.Grads())
@@ -99,15 +99,15 @@ func (o *adamW) norm() (float64, error) {
 }
 
 // step applies update number step (from 1) with the given learning rate, after norm,
-// and zeroes the gradients.
-func (o *adamW) step(lr float64, step int) error {
+// and zeroes the gradients, which are scale times those of the loss.
+func (o *adamW) step(lr float64, step int, scale float64) error {
 	s := o.model.Stream()
 	param, grad := o.model.Parameters(), o.model.Grads()
 	for _, r := range o.runs {
 		s.AdamW(backend.AdamWArgs{
 			Param: param.ColRange(r.offset, r.length), Grad: grad.ColRange(r.offset, r.length),
 			M: o.m.ColRange(r.offset, r.length), V: o.v.ColRange(r.offset, r.length),
-			SumSq: o.sumSq, ClipNorm: o.clip, GradScale: 1,
+			SumSq: o.sumSq, ClipNorm: o.clip, GradScale: 1 / scale,
 			LR: lr, Beta1: o.cfg.Beta1, Beta2: o.cfg.Beta2, Eps: o.cfg.Eps, Decay: r.decay, Step: step,
 		})
 	}

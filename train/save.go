@@ -59,11 +59,16 @@ func (t *trainer) section(name string) backend.Tensor {
 }
 
 func (t *trainer) header() header {
-	return header{
+	h := header{
 		Program: t.opt.Version, Update: t.update, Position: t.position, Totals: t.totals, Progress: t.progress,
 		Logs: logSizes{Metrics: t.metrics.size, Selection: t.selected}, Inputs: t.in.hashes, Config: t.in.configText,
 		Device: recordDevice(t.opt.Device), Model: t.in.model, Labels: t.in.labels, Params: t.model.Params(),
 	}
+	if t.scale.scaled() {
+		scale := t.scale
+		h.Scale = &scale
+	}
+	return h
 }
 
 // sections of a checkpoint that a run continues from.
@@ -77,6 +82,9 @@ func (t *trainer) restore(c *checkpoint) error {
 	}
 	if at.updates != c.Update || at.drawn != c.Position {
 		return fault.New(fault.Data, "%s: update %d at sample %d is not on this run's way", c.path, c.Update, c.Position)
+	}
+	if err := t.scale.restored(c.Scale, c.Update); err != nil {
+		return fault.In(c.path, err)
 	}
 	for _, name := range sections {
 		if err := c.read(name, t.staging); err != nil {

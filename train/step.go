@@ -41,17 +41,8 @@ func (t *trainer) step() error {
 	if !finite(m.KeptLoss) {
 		return fault.New(fault.Diverged, "the loss is %v", m.KeptLoss)
 	}
-	if m.GradNorm, err = t.optim.norm(); err != nil {
-		return err
-	}
-	if !finite(m.GradNorm) {
-		return fault.New(fault.Diverged, "the norm of the gradient is %v", m.GradNorm)
-	}
 	m.LearningRate = t.cfg.Optimizer.LR * t.schedule.at(u)
-	if err := t.optim.step(m.LearningRate, u); err != nil {
-		return err
-	}
-	if err := t.model.Stream().Sync(); err != nil {
+	if err := t.apply(&m); err != nil {
 		return err
 	}
 
@@ -86,6 +77,34 @@ func (t *trainer) step() error {
 	return nil
 }
 
+// apply makes the optimiser's step with the gradients of an update and clears them. Where
+// the loss scale made them overflow, clearing is all.
+func (t *trainer) apply(m *Metrics) error {
+	norm, err := t.optim.norm()
+	if err != nil {
+		return err
+	}
+	scale := t.scale.Factor
+	if t.scale.scaled() {
+		m.LossScale = scale
+	}
+	if finite(norm) {
+		m.GradNorm = norm / scale
+		if err := t.optim.step(m.LearningRate, m.Update-t.scale.Skipped, scale); err != nil {
+			return err
+		}
+		t.scale.applied()
+	} else {
+		if err := t.scale.overflowed(norm); err != nil {
+			return err
+		}
+		m.Skipped = true
+		t.model.Stream().Zero(t.model.Grads())
+	}
+	m.SkippedUpdates = t.scale.Skipped
+	return t.model.Stream().Sync()
+}
+
 // updateSums add up over the micro-batches of an update.
 type updateSums struct {
 	kept, scoredLoss    float64 // sums of micro-batch means
@@ -99,8 +118,8 @@ type updateSums struct {
 	scoreTime           time.Duration
 }
 
-// accumulate runs the micro-batches of t.draws, leaving the mean of their gradients in
-// the model.
+// accumulate runs the micro-batches of t.draws, leaving the mean of their gradients, times
+// the loss scale, in the model.
 func (t *trainer) accumulate(m *Metrics) (updateSums, error) {
 	var sum updateSums
 	for micro, d := range t.draws {
@@ -110,7 +129,7 @@ func (t *trainer) accumulate(m *Metrics) (updateSums, error) {
 		}
 		r, err := t.stepper.Step(b, sifting.StepArgs{
 			Update: m.Update - 1, Micro: micro, Select: m.Selecting,
-			Seed: t.cfg.Train.Seed, GradScale: 1 / float64(len(t.draws)),
+			Seed: t.cfg.Train.Seed, GradScale: t.scale.Factor / float64(len(t.draws)),
 		})
 		if err != nil {
 			// The caller names the update, with the run before it.

@@ -41,6 +41,7 @@ type trainer struct {
 	position int // samples drawn
 	totals   totals
 	progress progress
+	scale    lossScale
 	selected int64    // bytes of selection.jsonl after the last whole update
 	saved    int      // update of the newest checkpoint, -1: none
 	sitting  struct { // where this process began
@@ -51,7 +52,7 @@ type trainer struct {
 
 // newTrainer allocates the model and everything else of a run whose inputs are in.
 func newTrainer(cfg config.Config, opt RunOptions, d disk, in *material) (*trainer, error) {
-	t := &trainer{cfg: cfg, opt: opt, d: d, in: in, saved: -1}
+	t := &trainer{cfg: cfg, opt: opt, d: d, in: in, saved: -1, scale: newLossScale(cfg.Train.Precision, opt.growthInterval)}
 	var err error
 	size := in.train.Len()
 	if in.text != nil {
