@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -15,14 +16,17 @@ func benchStepCommand(t *terminal) *cobra.Command {
 	var runs, exit int
 	var score string
 	var dropout, keep float64
-	var naive bool
+	var naive, profile bool
 	cmd := &cobra.Command{
 		Use:   "step",
 		Short: "Time whole training steps of a BERT with random data.",
 		Long: `Time whole training steps of a BERT with random data: masked-LM and next-sentence loss with 15% of
 the tokens labelled, backward pass, clipping and AdamW. The operations counted are the necessary ones
-of the sequences back-propagated; the share is of the multiply-add peak measured just before.`,
+of the sequences back-propagated; the share is of the multiply-add peak of the processor measured
+just before, where it is the processor that computes. With --profile a table says which kernels of the
+device an update spends its time in, and how much goes to recording, submitting and waiting.`,
 		Example: `  sift bench step --preset bert-base --batch 8 --length 128
+  sift bench step --preset bert-tiny --device vulkan --profile
   sift bench step --layers 6 --hidden 384 --heads 12 --batch 32 --length 64 --score loss --exit 1`,
 		Args: noArguments,
 	}
@@ -33,6 +37,7 @@ of the sequences back-propagated; the share is of the multiply-add peak measured
 	f.IntVar(&exit, "exit", 1, "exit `layer` of the selection")
 	f.Float64Var(&keep, "keep", 0.5, "`share` kept by the selection")
 	f.BoolVar(&naive, "naive", false, "score in a pass of its own instead of reusing the prefix")
+	f.BoolVar(&profile, "profile", false, "then run the steps again with every kernel timed, on a device that can")
 	f.IntVar(&runs, "runs", 5, "timed `steps`, the median counts")
 	addDeviceFlags(f)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -64,7 +69,7 @@ of the sequences back-propagated; the share is of the multiply-add peak measured
 		device := o.device
 		defer device.Close()
 		result, err := train.BenchStep(cmd.Context(), train.BenchOptions{
-			Device: device, Model: cfg, Seqs: size.batch, Length: size.length, Warmup: 2, Runs: runs, Seed: 1,
+			Device: device, Profile: profile, Model: cfg, Seqs: size.batch, Length: size.length, Warmup: 2, Runs: runs, Seed: 1,
 			Sift: sifting.Options{Score: kind, ExitLayer: exit, Keep: keep, Reuse: !naive, ScoringDropout: true,
 				Dropout: dropout, AttentionDropout: dropout},
 		})
@@ -95,22 +100,36 @@ of the sequences back-propagated; the share is of the multiply-add peak measured
 			Kept             int     `json:"kept"`
 			ISA              string  `json:"isa"`
 			Threads          int     `json:"threads"`
+			Device           string  `json:"device"`
+
+			Profile *profileReport `json:"profile,omitempty"`
 		}{float64(result.KeptRows) / seconds, seconds, median(result.ScoreSeconds), median(result.OptimizerSeconds),
 			result.FLOPs / seconds / 1e9, peak, 0, peakMemory(), result.DeviceBytes,
-			size.layers, size.hidden, size.heads, size.intermediate, size.vocab, size.batch, size.length, size.precision, result.Parameters, result.Drawn, result.Kept, device.Info().ISA, device.Info().Threads}
+			size.layers, size.hidden, size.heads, size.intermediate, size.vocab, size.batch, size.length, size.precision, result.Parameters, result.Drawn, result.Kept, device.Info().ISA, device.Info().Threads, device.Info().Name, nil}
+		if profile {
+			out.Profile = newProfileReport(result.Profile)
+		}
 		if peak > 0 {
 			out.ShareOfPeak = out.GFLOPS / peak
 		}
 		if t.json {
 			return t.object(out)
 		}
-		return t.print(`%d layers, hidden %d, %d heads, %d x %d tokens, %d parameters, %s, %s
+		share, table := "", ""
+		if peak > 0 {
+			share = fmt.Sprintf(", %.1f%% of the peak of %.1f GFLOP/s", 100*out.ShareOfPeak, peak)
+		}
+		if out.Profile != nil {
+			table = out.Profile.text()
+		}
+		return t.print(`%d layers, hidden %d, %d heads, %d x %d tokens, %d parameters
+%s
 step      %8.1f ms (optimiser %.1f ms, scoring %.1f ms), %.0f tokens/s back-propagated
-work      %8.1f GFLOP/s, %.1f%% of the peak of %.1f GFLOP/s
-memory    %8.1f MB at the peak of the process, %.1f MB of it on the device
-`, size.layers, size.hidden, size.heads, size.batch, size.length, out.Parameters, out.ISA, counted(out.Threads, "thread"),
+work      %8.1f GFLOP/s%s
+memory    %8.1f MB at the peak of the process, %.1f MB of tensors on the device
+%s`, size.layers, size.hidden, size.heads, size.batch, size.length, out.Parameters, o.line(),
 			seconds*1e3, out.OptimizerSeconds*1e3, out.ScoreSeconds*1e3, out.TokensPerSecond,
-			out.GFLOPS, 100*out.ShareOfPeak, peak, float64(out.PeakMemoryBytes)/1e6, float64(out.DeviceBytes)/1e6)
+			out.GFLOPS, share, float64(out.PeakMemoryBytes)/1e6, float64(out.DeviceBytes)/1e6, table)
 	}
 	return cmd
 }

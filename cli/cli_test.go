@@ -430,6 +430,7 @@ func TestBadCommandLines(t *testing.T) {
 		{"bench step --device vulkan:x", 78, "vulkan:N with N from 0"},
 		{"bench step --precision f16 --device reference", 78, "computes in f32"},
 		{"bench gemm --precision f16 --device cpu", 78, "computes in f32"},
+		{"bench step --preset bert-tiny --batch 1 --length 4 --vocab 40 --runs 1 --profile --device cpu", 69, "cpu: does not time its kernels"},
 		{"bench gemm --precision bf16", 64, "must be f32 or f16"},
 	} {
 		t.Run(c.args, func(t *testing.T) {

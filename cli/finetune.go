@@ -44,9 +44,13 @@ func trainRun(cmd *cobra.Command, t *terminal, base config.Config, out string, r
 	if out == "" {
 		return fault.New(fault.Usage, "--out: a run directory is needed; see %s --help", cmd.CommandPath())
 	}
+	var tuning []byte
 	if resume {
 		var err error
 		if base, err = train.RunConfig(out); err != nil {
+			return err
+		}
+		if tuning, err = train.RunTuning(out); err != nil {
 			return err
 		}
 	}
@@ -57,7 +61,7 @@ func trainRun(cmd *cobra.Command, t *terminal, base config.Config, out string, r
 	if err := r.Validate(); err != nil {
 		return err
 	}
-	o, err := openDevice(r.Device, forTraining(r.Train, nil))
+	o, err := openDevice(r.Device, forTraining(r.Train, tuning))
 	if err != nil {
 		return err
 	}

@@ -58,7 +58,7 @@ not known before: their lengths are expected ones.`,
 		if err != nil {
 			return err
 		}
-		out := planned{Forecast: forecast}
+		out := planned{Forecast: forecast, Precision: r.Train.Precision}
 		if measure {
 			o, err := openDevice(r.Device, forTraining(r.Train, nil))
 			if err != nil {
@@ -86,6 +86,7 @@ not known before: their lengths are expected ones.`,
 // planned is the result of sift plan.
 type planned struct {
 	*train.Forecast
+	Precision         string   `json:"precision"`
 	GFLOPS            *float64 `json:"gflops,omitempty"`
 	TrainSeconds      *float64 `json:"train_seconds,omitempty"`
 	ValidationSeconds *float64 `json:"validation_seconds,omitempty"`
@@ -119,6 +120,9 @@ func (p *planned) text(cfg config.Config) string {
 	}
 	row("task", "%s, %s", p.Task, origin)
 	row("model", "%d layers, hidden %d, %d heads, intermediate %d, %d tokens, %d positions", m.Layers, m.Hidden, m.Heads, m.Intermediate, m.Vocab, m.Positions)
+	if cfg.Train.Precision == "f16" {
+		row("precision", "f16: operands of matrix products are rounded, memory and operations are those of f32; loss scaling")
+	}
 	row("parameters", "%d, %d of them trained", p.Parameters, p.Trainable)
 	row("lengths", "%s", p.lengths())
 	switch {

@@ -85,6 +85,7 @@ func TestPlanText(t *testing.T) {
 			"mlm, from scratch", "2 layers, hidden 32", "expected: ", "absent is not there", "1000, 10 of them warm-up, 900 selecting", "7600 drawn, 4000 back-propagated",
 			"not selecting", "scoring, reused", "(this run)", "device memory, for micro-batches of up to 8 sequences and 512 tokens", "reused prefix", "at 2 GFLOP/s"}},
 		{"", []string{"give --gflops for the time"}},
+		{"--train.precision f16", []string{"precision       f16: operands", "device memory"}},
 		{"--sift.score none", []string{"0 selecting", "an update\n"}},
 		{"--train.updates 0 --train.epochs 3", []string{"unknown without data"}},
 		{"--train ../testdata/corpora --data.valid_share 0.2", []string{"of the data: ", "epochs of", "validation", "evaluation"}},

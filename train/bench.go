@@ -24,6 +24,9 @@ type BenchOptions struct {
 	Warmup int // steps before the clock counts
 	Runs   int
 	Seed   uint64
+	// Profile runs the steps once more, after those that are timed, with the time of each
+	// kernel taken. The device must be a backend.Profiler.
+	Profile bool
 }
 
 // BenchResult is what the steps took. FLOPs are the necessary ones of the part that is
@@ -34,10 +37,23 @@ type BenchResult struct {
 	FLOPs                                       float64
 	Parameters                                  int
 	DeviceBytes                                 int64 // parameters, gradients, workspaces and moments
+	Profile                                     *StepProfile
+}
+
+// StepProfile is where the time of Steps whole steps went, which took Seconds together.
+// Waiting overlaps with the kernels that are waited for.
+type StepProfile struct {
+	backend.Profile
+	Steps   int
+	Seconds float64
 }
 
 // BenchStep times whole training steps.
 func BenchStep(ctx context.Context, o BenchOptions) (*BenchResult, error) {
+	profiler, ok := o.Device.(backend.Profiler)
+	if o.Profile && !ok {
+		return nil, fault.New(fault.Device, "%s: does not time its kernels; a profile needs a device that does, such as vulkan", o.Device.Info().Name)
+	}
 	o.Sift.MicroBatch = o.Seqs
 	draw := o.Sift.MaxDraw()
 	labelled := max(1, o.Length*15/100)
@@ -61,6 +77,7 @@ func BenchStep(ctx context.Context, o BenchOptions) (*BenchResult, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer stepper.Free()
 	optim, err := newAdamW(o.Device, model, config.Default().Optimizer, 1)
 	if err != nil {
 		return nil, err
@@ -73,9 +90,20 @@ func BenchStep(ctx context.Context, o BenchOptions) (*BenchResult, error) {
 	}
 	packer := bert.NewPacker(limits)
 	packer.NextSentence = true
-	for i := range o.Warmup + o.Runs {
+	steps := o.Warmup + o.Runs
+	if o.Profile {
+		steps += o.Runs
+		r.Profile = &StepProfile{Steps: o.Runs}
+	}
+	for i := range steps {
 		if ctx.Err() != nil {
 			return nil, fault.New(fault.Interrupted, "bench step: interrupted")
+		}
+		profiled := i >= o.Warmup+o.Runs
+		if profiled && i == o.Warmup+o.Runs {
+			if err := profiler.StartProfile(); err != nil {
+				return nil, err
+			}
 		}
 		randomBatch(packer, o, draw, labelled, uint64(i))
 		start := time.Now()
@@ -93,6 +121,10 @@ func BenchStep(ctx context.Context, o BenchOptions) (*BenchResult, error) {
 		if err := model.Stream().Sync(); err != nil {
 			return nil, err
 		}
+		if profiled {
+			r.Profile.Seconds += time.Since(start).Seconds()
+			continue
+		}
 		if i < o.Warmup {
 			continue
 		}
@@ -103,6 +135,11 @@ func BenchStep(ctx context.Context, o BenchOptions) (*BenchResult, error) {
 		kept := &bert.Batch{}
 		packer.Batch().Select(kept, step.KeptIndex, nil)
 		r.FLOPs = o.Model.StepFLOPs(kept)
+	}
+	if o.Profile {
+		if r.Profile.Profile, err = profiler.StopProfile(); err != nil {
+			return nil, err
+		}
 	}
 	return r, nil
 }

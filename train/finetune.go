@@ -146,7 +146,7 @@ func (t *trainer) begin() error {
 	}
 	// On resuming too: the keys that may change are recorded, and a directory that a crash
 	// left half made is completed.
-	if err := makeRun(t.d, t.opt.Out, t.in); err != nil {
+	if err := makeRun(t.d, t.opt.Out, t.in, t.opt.Device, t.cfg.Train.Precision); err != nil {
 		return err
 	}
 	if err := t.openLogs(at); err != nil {
@@ -185,8 +185,15 @@ func (t *trainer) takeOver(c *checkpoint, damaged []string) error {
 	if err := checkConflicts(t.opt.Out, before, t.cfg); err != nil {
 		return err
 	}
-	if err := checkResume(c, t.in, t.cfg, recordDevice(t.opt.Device)); err != nil {
+	if err := checkResume(c, t.in, t.cfg); err != nil {
 		return err
+	}
+	notice, err := c.Device.check(recordDevice(t.opt.Device), c.path)
+	if err != nil {
+		return err
+	}
+	if notice != "" {
+		t.notice(notice)
 	}
 	for _, path := range damaged {
 		if err := t.d.Rename(path, path+".damaged"); err != nil {

@@ -81,7 +81,7 @@ func TestRunDirectory(t *testing.T) {
 		return err
 	})
 	want := []string{".lock", "checkpoints/best.ckpt", "checkpoints/step-00000005.ckpt", "checkpoints/step-00000006.ckpt",
-		"config.yaml", "metrics.jsonl", "model/config.json", "model/vocab.txt", "selection.jsonl", "summary.json"}
+		"config.yaml", "device.json", "metrics.jsonl", "model/config.json", "model/vocab.txt", "selection.jsonl", "summary.json"}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("files %q\nwant %q", got, want)
 	}

@@ -1,9 +1,6 @@
 package train
 
-import (
-	"sift/backend"
-	"sift/bert"
-)
+import "sift/bert"
 
 // header is everything a run continues from except the numbers of the model. Nothing
 // random is in it: dropout, order and selection are functions of seed and position.
@@ -60,16 +57,6 @@ type inputs struct {
 	Model     string `json:"model"`
 	Tokenizer string `json:"tokenizer"`
 	Replay    string `json:"replay"`
-}
-
-// deviceRecord names the kernels: another choice gives other last bits.
-type deviceRecord struct {
-	Kind, ISA, Float string
-}
-
-func recordDevice(dev backend.Device) deviceRecord {
-	info := dev.Info()
-	return deviceRecord{Kind: info.Kind, ISA: info.ISA, Float: info.Float.String()}
 }
 
 type section struct {

@@ -14,6 +14,7 @@ import (
 	"github.com/gofrs/flock"
 	"go.yaml.in/yaml/v3"
 
+	"sift/backend"
 	"sift/config"
 	"sift/fault"
 )
@@ -66,7 +67,7 @@ func checkNew(dir string) error {
 }
 
 // makeRun creates the directories and the files that are known before training.
-func makeRun(d disk, dir string, in *material) error {
+func makeRun(d disk, dir string, in *material, dev backend.Device, precision string) error {
 	for _, sub := range []string{dir, filepath.Join(dir, checkpointDir), filepath.Join(dir, modelDir)} {
 		if err := d.Mkdir(sub); err != nil {
 			return diskError(fault.CannotWrite, sub, err)
@@ -82,6 +83,9 @@ func makeRun(d disk, dir string, in *material) error {
 		return err
 	}
 	if err := writeFile(d, filepath.Join(dir, modelDir, configJSON), data); err != nil {
+		return err
+	}
+	if err := writeDevice(d, dir, dev, precision); err != nil {
 		return err
 	}
 	// Last, because a directory with a configuration is a run.
@@ -126,7 +130,7 @@ func parseConfig(path string, data []byte) (config.Config, error) {
 }
 
 // checkResume refuses to continue a checkpoint under other conditions, naming the first.
-func checkResume(c *checkpoint, in *material, cfg config.Config, device deviceRecord) error {
+func checkResume(c *checkpoint, in *material, cfg config.Config) error {
 	// Of text, ids are hashed: another tokenizer changes those too, so it is looked at before.
 	for _, f := range []struct{ key, path, was, is string }{
 		{"model.path", cfg.Model.Path, c.Inputs.Model, in.hashes.Model},
@@ -140,10 +144,6 @@ func checkResume(c *checkpoint, in *material, cfg config.Config, device deviceRe
 				f.path, f.key, short(f.is), short(f.was))
 		}
 	}
-	if c.Device != device {
-		return fault.New(fault.Device, "device: %s, but %s was written on %s; other kernels would give other numbers",
-			device, c.path, c.Device)
-	}
 	if c.Model != in.model {
 		return fault.New(fault.Data, "%s: a model of another shape", c.path)
 	}
@@ -155,10 +155,6 @@ func short(hash string) string {
 		return "none"
 	}
 	return hash[:min(12, len(hash))]
-}
-
-func (d deviceRecord) String() string {
-	return strings.TrimSpace(fmt.Sprintf("%s %s %s", d.Kind, d.ISA, d.Float))
 }
 
 // checkConflicts refuses a changed configuration, naming every changed key.
@@ -185,7 +181,7 @@ func orNone(s string) string {
 // discardNew removes what a run that never began has written, and the directory if it
 // was made for it.
 func discardNew(dir string, existed bool) {
-	for _, name := range []string{configName, metricsName, selectionName, lockName, checkpointDir, modelDir} {
+	for _, name := range []string{configName, deviceName, metricsName, selectionName, lockName, checkpointDir, modelDir} {
 		os.RemoveAll(filepath.Join(dir, name))
 	}
 	if !existed {
