@@ -60,6 +60,7 @@ type device struct {
 	work         backend.Tensor // scratch
 	tuner        tuner
 	profile      *profile
+	coop         cooperative
 }
 
 // caps is what kernels adapt to.
@@ -180,7 +181,18 @@ func (d *device) start() error {
 	}
 	precision := ""
 	if d.half {
-		precision = ", matrix products in float16"
+		precision = ", matrix products of float16"
+	}
+	if d.coop.m > 0 {
+		works, err := d.probe()
+		if err != nil {
+			return err
+		}
+		d.coop.works = works
+		precision += " by the matrix unit"
+		if !works {
+			precision = ", matrix products of float16, not by the matrix unit: it failed the probe"
+		}
 	}
 	d.info = backend.Info{Name: "vulkan:" + strconv.Itoa(p.Index), Description: p.Name + ", " + p.Driver + precision, Kind: "vulkan",
 		ISA: "spirv", Threads: 1, Float: backend.F32, MemoryBytes: p.MemoryBytes}
@@ -215,7 +227,12 @@ func (d *device) create(family uint32) error {
 	pin.Pin(&priority[0])
 	queues := []vk.DeviceQueueCreateInfo{{SType: vk.StructureTypeDeviceQueueCreateInfo, QueueFamilyIndex: family, QueueCount: 1, PQueuePriorities: priority}}
 	info := vk.DeviceCreateInfo{SType: vk.StructureTypeDeviceCreateInfo, QueueCreateInfoCount: 1, PQueueCreateInfos: queues}
-	chain := C.sv_features(0)
+	d.coop = d.findCooperative()
+	if d.coop.m > 0 {
+		info.PpEnabledExtensionNames = []string{"VK_KHR_cooperative_matrix\x00"}
+		info.EnabledExtensionCount = 1
+	}
+	chain := C.sv_features(C.int(flag(d.coop.m > 0)))
 	if chain == nil {
 		return none("out of host memory")
 	}

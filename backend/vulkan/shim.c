@@ -74,7 +74,6 @@ int sv_coop_list(void *instance, void *physical, struct sv_coop *out, int n) {
 void *sv_features(int cooperative) {
 	struct {
 		struct feats2 f;
-		struct storage16_feats s16;
 		struct float16_feats f16;
 		struct memory_model_feats mm;
 		struct coop_feats coop;
@@ -83,8 +82,7 @@ void *sv_features(int cooperative) {
 		return NULL;
 	c->f.type = FEATURES_2;
 	if (cooperative) {
-		c->f.next = &c->s16;
-		c->s16 = (struct storage16_feats){STORAGE_16_FEATURES, &c->f16, 1};
+		c->f.next = &c->f16;
 		c->f16 = (struct float16_feats){FLOAT16_FEATURES, &c->mm, 1};
 		c->mm = (struct memory_model_feats){MEMORY_MODEL_FEATURES, &c->coop, 1};
 		c->coop = (struct coop_feats){COOPERATIVE_FEATURES, NULL, 1};
