@@ -31,3 +31,9 @@ type Profiler interface {
 type Tuned interface {
 	Tuning() []byte
 }
+
+// Capable is a Device that can say, in text for people, what it can do: the limits and
+// features its kernels go by.
+type Capable interface {
+	Caps() string
+}

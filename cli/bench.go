@@ -27,16 +27,17 @@ multiply-add loops reach on the same cores in the same run.`,
 		Example: `  sift bench peak
   sift bench gemm --rows 1024
   sift bench gemm --size 512x768x768 --device vulkan:cpu
+  sift bench suite --device vulkan --out my-gpu.json
   sift bench step --layers 12 --hidden 768 --heads 12 --batch 8 --length 128`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return fault.New(fault.Usage, "sift bench %s: unknown; gemm, step and peak are known", args[0])
+				return fault.New(fault.Usage, "sift bench %s: unknown; gemm, step, suite and peak are known", args[0])
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(benchPeakCommand(t), benchGemmCommand(t), benchStepCommand(t))
+	cmd.AddCommand(benchPeakCommand(t), benchGemmCommand(t), benchStepCommand(t), benchSuiteCommand(t))
 	return cmd
 }
 

@@ -119,13 +119,17 @@ const runEndElements = 1 << 22
 
 // certify returns the check that a finished run's model must pass before it gets its name.
 // It computes in float32 whatever the run computed in, for it is the weights that are
-// checked, and with the kernels the run chose.
+// checked; a run in float32 is checked with the kernels it chose.
 func certify(t *terminal, cfg config.Config, tuning []byte) func(context.Context, string, *train.Trained, string) error {
 	return func(ctx context.Context, model string, c *train.Trained, certificate string) error {
 		if !t.quiet && !t.json {
 			t.note("verifying the export")
 		}
-		cert, err := checkAgainst(ctx, cfg.Device, deviceUse{tuning: tuning}, model, ofRun(c), verify.Options{Seed: 1, Budget: runEndBudget, MaxElements: runEndElements})
+		use := deviceUse{tuning: tuning}
+		if cfg.Train.Precision == "f16" {
+			use.tuning = nil // it is of other kernels
+		}
+		cert, err := checkAgainst(ctx, cfg.Device, use, model, ofRun(c), verify.Options{Seed: 1, Budget: runEndBudget, MaxElements: runEndElements})
 		if err != nil {
 			return err
 		}

@@ -21,8 +21,9 @@ import (
 // An opened device, with what was known when it was chosen. Close device.
 type opened struct {
 	device   backend.Device
-	why      string // why auto took it; empty where it was named
-	software bool   // a Vulkan driver that runs on the processor
+	why      string           // why auto took it; empty where it was named
+	software bool             // a Vulkan driver that runs on the processor
+	physical *vulkan.Physical // of a Vulkan device that was chosen from the list
 }
 
 // deviceUse is what a device is opened for beside its name.
@@ -116,7 +117,7 @@ func (v vulkanDriver) openAuto(d config.Device, use deviceUse) (*opened, error) 
 	if err != nil {
 		return openCPU(d, use, fmt.Sprintf("vulkan:%d, %s, does not open: %v", gpu.Index, gpu.Name, err))
 	}
-	return &opened{device: device, why: "a discrete GPU"}, nil
+	return &opened{device: device, why: "a discrete GPU", physical: gpu}, nil
 }
 
 func (u deviceUse) precision() backend.DType {
@@ -182,10 +183,10 @@ func (v vulkanDriver) openVulkan(name string, use deviceUse) (*opened, error) {
 		return nil, fault.In("device.name", fault.As(fault.Device, err))
 	}
 	_, choice, _ := strings.Cut(name, ":")
-	software := choice == "cpu"
+	var best *vulkan.Physical
 	switch choice {
 	case "":
-		best := bestGPU(list)
+		best = bestGPU(list)
 		if best == nil && len(list) > 0 {
 			return nil, fault.New(fault.Device, "device.name: vulkan: no GPU; %s is a software driver, which --device vulkan:cpu opens", list[0].Name)
 		}
@@ -194,18 +195,21 @@ func (v vulkanDriver) openVulkan(name string, use deviceUse) (*opened, error) {
 		}
 		choice = strconv.Itoa(best.Index)
 	case "cpu":
+		if i := slices.IndexFunc(list, func(p vulkan.Physical) bool { return p.Type == "cpu" }); i >= 0 {
+			best = &list[i]
+		}
 	default:
 		i := slices.IndexFunc(list, func(p vulkan.Physical) bool { return strconv.Itoa(p.Index) == choice })
 		if i < 0 {
 			return nil, fault.New(fault.Device, "device.name: %s: no such device; sift devices lists %s", name, counted(len(list), "Vulkan device"))
 		}
-		software = list[i].Type == "cpu"
+		best = &list[i]
 	}
 	device, err := v.open(vulkan.Options{Select: choice, Precision: use.precision(), Tuning: use.tuning})
 	if err != nil {
 		return nil, fault.In("device.name", fault.As(fault.Device, err))
 	}
-	return &opened{device: device, software: software}, nil
+	return &opened{device: device, software: best == nil || best.Type == "cpu", physical: best}, nil
 }
 
 // line says which device runs and why.
