@@ -200,6 +200,7 @@ func (c *call) dispatch(x, y, z int) error {
 	c.c.layout = C.uint64_t(handle(unsafe.Pointer(d.layout)))
 	c.c.set = C.uint64_t(f.sets[f.used])
 	c.c.groups = [3]C.uint32_t{C.uint32_t(x), C.uint32_t(y), C.uint32_t(z)}
+	c.c.spare = C.uint64_t(d.dummy.id())
 	c.c.queries = 0
 	if d.profile != nil {
 		c.c.queries, c.c.query = C.uint64_t(handle(unsafe.Pointer(f.queries))), C.uint32_t(2*f.used)

@@ -258,13 +258,15 @@ int sv_times(struct sv_device *d, uint64_t queries, uint32_t count, uint64_t *ou
 void sv_dispatch(struct sv_device *d, void *cmd, const struct sv_call *c) {
 	if (c->barrier)
 		barrier(d, cmd, 0);
+	// One write that runs on over the bindings. Those that the kernel does not use name the
+	// spare buffer: a driver may look at all of a set (Mesa 22.3's lavapipe does), and what
+	// an earlier dispatch left there may be gone.
 	struct buffer_info buffers[SV_BINDINGS];
-	struct write_set writes[SV_BINDINGS];
-	for (uint32_t i = 0; i < c->bindings; i++) {
-		buffers[i] = (struct buffer_info){c->buffer[i], c->offset[i], c->range[i]};
-		writes[i] = (struct write_set){WRITE_SET, NULL, c->set, i, 0, 1, STORAGE_BUFFER, NULL, &buffers[i], NULL};
-	}
-	d->update_sets(d->handle, c->bindings, writes, 0, NULL);
+	for (uint32_t i = 0; i < SV_BINDINGS; i++)
+		buffers[i] = i < c->bindings ? (struct buffer_info){c->buffer[i], c->offset[i], c->range[i]}
+			: (struct buffer_info){c->spare, 0, 16};
+	struct write_set write = {WRITE_SET, NULL, c->set, 0, 0, SV_BINDINGS, STORAGE_BUFFER, NULL, buffers, NULL};
+	d->update_sets(d->handle, 1, &write, 0, NULL);
 	d->bind_pipeline(cmd, BIND_COMPUTE, c->pipeline);
 	d->bind_sets(cmd, BIND_COMPUTE, c->layout, 0, 1, &c->set, 0, NULL);
 	d->push(cmd, c->layout, STAGE_COMPUTE, 0, 4 * c->pushes, c->push);

@@ -19,6 +19,7 @@ struct sv_device;
 struct sv_call {
 	uint64_t pipeline, layout, set; // handles
 	uint64_t buffer[SV_BINDINGS], offset[SV_BINDINGS], range[SV_BINDINGS];
+	uint64_t spare;        // a buffer for the bindings that are not used
 	uint64_t queries;      // query pool, 0: no timestamps
 	uint32_t query;        // the first of two
 	uint32_t bindings, pushes;
