@@ -83,6 +83,12 @@ func (k *kernels) get(d *device, name string, spec []uint32) (uint64, error) {
 	if p, ok := k.made[key]; ok {
 		return p, nil
 	}
+	return k.make(d, key)
+}
+
+// make compiles a kernel.
+func (k *kernels) make(d *device, key kernelKey) (uint64, error) {
+	name := key.name
 	module, ok := k.modules[name]
 	if !ok {
 		var err error
