@@ -27,8 +27,8 @@ layout(push_constant, std430) uniform Push {
 
 shared vec4 own[BLOCK * STRIDE4];
 shared vec4 tiles[DIRECT ? 1 : TILE * STRIDE4];
-shared float weights[BLOCK * WEIGHTS];
-shared float parts[BLOCK * LANES];
+shared vec4 weights[BLOCK * WEIGHTS4];
+shared vec4 parts[BLOCK / 4 * LANES]; // of four rows
 shared uint tileRow[TILE];
 shared uint kept[DROPOUT ? BLOCK * (TILE / 4 + 1) : 1];
 
@@ -48,13 +48,13 @@ void copyTile(uint part, uint head) {
     barrier();
     for (uint at = gl_LocalInvocationID.x; at < TILE * D4; at += gl_WorkGroupSize.x) {
         uint t = at / D4, c = at % D4, row = tileRow[t];
-        tiles[t * STRIDE4 + c] = row != NONE ? loadQKV(row, part, head, c) : vec4(0);
+        tiles[tileSlot(t) * STRIDE4 + c] = row != NONE ? loadQKV(row, part, head, c) : vec4(0);
     }
     barrier();
 }
 
 vec4 tileAt(uint t, uint row, uint part, uint head, uint c) {
-    return DIRECT ? loadQKV(row, part, head, c) : tiles[t * STRIDE4 + c];
+    return DIRECT ? loadQKV(row, part, head, c) : tiles[tileSlot(t) * STRIDE4 + c];
 }
 
 void main() {
@@ -100,43 +100,54 @@ void main() {
         bool live[SIDE];
         float s[ROWS * SIDE];
         UNROLL for (uint t = 0; t < SIDE; t++) {
-            row[t] = tileRow[t * LANES + lane];
+            row[t] = tileRow[tileIndex(t, lane)];
             live[t] = row[t] != NONE;
             if (!live[t]) row[t] = first;
             UNROLL for (uint r = 0; r < ROWS; r++) s[r * SIDE + t] = 0;
         }
         for (uint c = 0; c < D4; c++) {
             vec4 k[SIDE];
-            UNROLL for (uint t = 0; t < SIDE; t++) k[t] = tileAt(t * LANES + lane, row[t], 1, head, c);
+            UNROLL for (uint t = 0; t < SIDE; t++) k[t] = tileAt(tileIndex(t, lane), row[t], 1, head, c);
             UNROLL for (uint r = 0; r < ROWS; r++) {
                 vec4 q = own[(base + r) * STRIDE4 + c];
                 UNROLL for (uint t = 0; t < SIDE; t++) s[r * SIDE + t] = dot4(q, k[t], s[r * SIDE + t]);
             }
         }
-        UNROLL for (uint r = 0; r < ROWS; r++) {
-            float most = lowest;
-            UNROLL for (uint t = 0; t < SIDE; t++) {
-                s[r * SIDE + t] = live[t] ? pc.scale * s[r * SIDE + t] : masked;
-                most = max(most, s[r * SIDE + t]);
+        UNROLL for (uint r = 0; r < ROWS; r += 4) {
+            vec4 most = vec4(lowest);
+            UNROLL for (uint k = 0; k < 4; k++) {
+                UNROLL for (uint t = 0; t < SIDE; t++) {
+                    uint e = (r + k) * SIDE + t;
+                    s[e] = live[t] ? pc.scale * s[e] : masked;
+                    most[k] = max(most[k], s[e]);
+                }
             }
-            parts[(base + r) * LANES + lane] = most;
+            parts[(base + r) / 4 * LANES + lane] = most;
         }
         barrier();
-        // A loop, and not unrolled where it can be helped: the code of exp is long.
+        float above[ROWS];
+        UNROLL for (uint r = 0; r < ROWS; r += 4) {
+            vec4 most = vec4(top[r], top[r + 1], top[r + 2], top[r + 3]);
+            UNROLL for (uint k = 0; k < LANES; k++) most = max(most, parts[(base + r) / 4 * LANES + k]);
+            UNROLL for (uint k = 0; k < 4; k++) above[r + k] = most[k];
+        }
         UNROLL for (uint r = 0; r < ROWS; r++) {
-            float most = top[r];
-            for (uint k = 0; k < LANES; k++) most = max(most, parts[(base + r) * LANES + k]);
+            float most = above[r];
             float shrink = expNegative(top[r] - most), total = 0;
             top[r] = most;
             uint phase = (head * n + begin + base + r) * n + tile & 3u;
-            UNROLL for (uint t = 0; t < SIDE; t++) {
-                float p = expNegative(s[r * SIDE + t] - most);
-                total += p;
-                if (DROPOUT) {
-                    uint e = phase + t * LANES + lane;
-                    p *= (kept[(base + r) * (TILE / 4 + 1) + (e >> 2)] >> (e & 3u) & 1u) != 0u ? pc.drop.kept : 0.0;
+            UNROLL for (uint t = 0; t < SIDE4; t++) {
+                vec4 p;
+                UNROLL for (uint k = 0; k < 4; k++) {
+                    p[k] = expNegative(s[r * SIDE + 4 * t + k] - most);
+                    total += p[k];
                 }
-                weights[(base + r) * WEIGHTS + t * LANES + lane] = p;
+                uint at = t * LANES + lane;
+                if (DROPOUT) {
+                    uint b = (base + r) * (TILE / 4 + 1) + at;
+                    p *= factors(kept[b], kept[b + 1], phase, pc.drop.kept);
+                }
+                weights[(base + r) * WEIGHTS4 + at] = p;
             }
             sum[r] = fma(sum[r], shrink, total);
             UNROLL for (uint u = 0; u < COLS; u++) acc[r * COLS + u] *= shrink;
@@ -156,20 +167,25 @@ void main() {
                 }
             }
             UNROLL for (uint r = 0; r < ROWS; r++) {
+                vec4 p = weights[(base + r) * WEIGHTS4 + j / 4];
                 UNROLL for (uint k = 0; k < 4; k++) {
-                    float p = weights[(base + r) * WEIGHTS + j + k];
-                    UNROLL for (uint u = 0; u < COLS; u++) acc[r * COLS + u] = fma(vec4(p), v[k * COLS + u], acc[r * COLS + u]);
+                    UNROLL for (uint u = 0; u < COLS; u++) acc[r * COLS + u] = fma(vec4(p[k]), v[k * COLS + u], acc[r * COLS + u]);
                 }
             }
         }
     }
 
-    UNROLL for (uint r = 0; r < ROWS; r++) parts[(base + r) * LANES + lane] = sum[r];
     barrier();
+    UNROLL for (uint r = 0; r < ROWS; r += 4) parts[(base + r) / 4 * LANES + lane] = vec4(sum[r], sum[r + 1], sum[r + 2], sum[r + 3]);
+    barrier();
+    UNROLL for (uint r = 0; r < ROWS; r += 4) {
+        vec4 total = vec4(0);
+        UNROLL for (uint k = 0; k < LANES; k++) total += parts[(base + r) / 4 * LANES + k];
+        UNROLL for (uint k = 0; k < 4; k++) sum[r + k] = total[k];
+    }
     UNROLL for (uint r = 0; r < ROWS; r++) {
         uint i = begin + base + r;
-        float total = 0;
-        for (uint k = 0; k < LANES; k++) total += parts[(base + r) * LANES + k];
+        float total = sum[r];
         if (i < n) {
             // Without any key the sum is 0; otherwise it is at least 1, or NaN.
             float inverse = total == 0 ? 0.0 : divOf(1.0, total);

@@ -4,7 +4,7 @@
 // small matrix product, each with its result in registers, do all the work:
 //
 //   row x tile:     each lane has the products of its group's rows with SIDE rows of the
-//                   tile, row t * LANES + lane for t < SIDE, over all columns of the head;
+//                   tile, tileIndex(t, lane) for t < SIDE, over all columns of the head;
 //   weights x tile: each lane has COLS * 4 columns of the sums over the tile's rows,
 //                   columns 4 (u * LANES + lane) .. + 3 for u < COLS.
 //
@@ -17,8 +17,8 @@
 
 layout(local_size_x_id = 0) in;
 layout(constant_id = 1) const uint D = 64; // columns of a head
-layout(constant_id = 2) const uint ROWS = 4;
-layout(constant_id = 3) const uint SIDE = 4;
+layout(constant_id = 2) const uint ROWS = 4; // a multiple of 4
+layout(constant_id = 3) const uint SIDE4 = 1;
 layout(constant_id = 4) const bool VECTOR = true; // rows and heads begin at multiples of 4
 layout(constant_id = 5) const bool DROPOUT = false;
 layout(constant_id = 6) const bool DIRECT = false;
@@ -26,13 +26,22 @@ layout(constant_id = 6) const bool DIRECT = false;
 const uint LANES = 8;
 const uint D4 = (D + 3) / 4;
 const uint COLS = (D4 + LANES - 1) / LANES;
+const uint SIDE = 4 * SIDE4;
 const uint TILE = SIDE * LANES;
 const uint BLOCK = ROWS * (gl_WorkGroupSize.x / LANES);
 const uint STRIDE4 = D4 + 1;     // of rows in shared memory, against bank conflicts
-const uint WEIGHTS = TILE + 4;   // the same of the weights of a row
+const uint WEIGHTS4 = TILE / 4 + 1;
 const uint NONE = 0xffffffffu;   // the row of a key that may not be attended to
 
 #define UNROLL [[unroll]]
+
+// tileIndex numbers the rows of a tile that a lane has: runs of four, which are one vector
+// of weights and lie in at most two Philox blocks.
+uint tileIndex(uint t, uint lane) { return t / 4 * (4 * LANES) + 4 * lane + t % 4; }
+
+// tileSlot is where row t of a tile lies in shared memory: lanes read rows 4 apart at the
+// same time, which come to lie beside each other, in different banks.
+uint tileSlot(uint t) { return t / (4 * LANES) * (4 * LANES) + t % 4 * LANES + t / 4 % LANES; }
 
 // LOAD4 is the body of a function that returns columns 4c .. 4c+3 of a head, the first of
 // them element at of a buffer, and 0 beyond column D.
@@ -55,4 +64,10 @@ float dot4(vec4 a, vec4 b, float s) { return fma(a.w, b.w, fma(a.z, b.z, fma(a.y
 uint nibble(Drop d, uint sampleLo, uint sampleHi, uint block) {
     uvec4 w = dropBlock(d, sampleLo, sampleHi, block);
     return (w.x < d.threshold ? 0u : 1u) | (w.y < d.threshold ? 0u : 2u) | (w.z < d.threshold ? 0u : 4u) | (w.w < d.threshold ? 0u : 8u);
+}
+
+// factors returns 0 or kept for elements phase .. phase + 3 of the blocks with nibbles a, b.
+vec4 factors(uint a, uint b, uint phase, float kept) {
+    uint bits = (a | b << 4) >> phase;
+    return vec4((bits & 1u) != 0u ? kept : 0.0, (bits & 2u) != 0u ? kept : 0.0, (bits & 4u) != 0u ? kept : 0.0, (bits & 8u) != 0u ? kept : 0.0);
 }

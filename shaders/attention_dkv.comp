@@ -32,7 +32,7 @@ const uint BLOCKS4 = BLOCK / 4 + 1; // Philox blocks that the keys of a query ca
 
 shared vec4 own[BLOCK * STRIDE4], ownValue[BLOCK * STRIDE4];
 shared vec4 tiles[DIRECT ? 1 : TILE * STRIDE4];
-shared float weights[BLOCK * WEIGHTS];
+shared vec4 weights[BLOCK * WEIGHTS4];
 shared uint kept[DROPOUT ? TILE * BLOCKS4 : 1];
 
 vec4 loadDOut(uint row, uint head, uint c) {
@@ -55,13 +55,13 @@ void copyTile(uint first, uint n, uint tile, bool gradient, uint head) {
     barrier();
     for (uint at = gl_LocalInvocationID.x; at < TILE * D4; at += gl_WorkGroupSize.x) {
         uint t = at / D4, c = at % D4;
-        tiles[t * STRIDE4 + c] = load(first + min(tile + t, n - 1), gradient, head, c);
+        tiles[tileSlot(t) * STRIDE4 + c] = load(first + min(tile + t, n - 1), gradient, head, c);
     }
     barrier();
 }
 
 vec4 tileAt(uint t, uint row, bool gradient, uint head, uint c) {
-    return DIRECT ? load(row, gradient, head, c) : tiles[t * STRIDE4 + c];
+    return DIRECT ? load(row, gradient, head, c) : tiles[tileSlot(t) * STRIDE4 + c];
 }
 
 void main() {
@@ -102,14 +102,14 @@ void main() {
         uint row[SIDE];
         float s[ROWS * SIDE], dp[ROWS * SIDE], rowLse[SIDE], rowDelta[SIDE];
         UNROLL for (uint t = 0; t < SIDE; t++) {
-            row[t] = first + min(tile + t * LANES + lane, n - 1);
+            row[t] = first + min(tile + tileIndex(t, lane), n - 1);
             rowLse[t] = lse[pc.lse.off + row[t] * pc.lse.stride + head];
             rowDelta[t] = delta[pc.delta.off + row[t] * pc.delta.stride + head];
             UNROLL for (uint r = 0; r < ROWS; r++) s[r * SIDE + t] = dp[r * SIDE + t] = 0;
         }
         for (uint c = 0; c < D4; c++) {
             vec4 q[SIDE];
-            UNROLL for (uint t = 0; t < SIDE; t++) q[t] = tileAt(t * LANES + lane, row[t], false, head, c);
+            UNROLL for (uint t = 0; t < SIDE; t++) q[t] = tileAt(tileIndex(t, lane), row[t], false, head, c);
             UNROLL for (uint r = 0; r < ROWS; r++) {
                 vec4 k = own[(base + r) * STRIDE4 + c];
                 UNROLL for (uint t = 0; t < SIDE; t++) s[r * SIDE + t] = dot4(q[t], k, s[r * SIDE + t]);
@@ -118,7 +118,7 @@ void main() {
         copyTile(first, n, tile, true, head);
         for (uint c = 0; c < D4; c++) {
             vec4 o[SIDE];
-            UNROLL for (uint t = 0; t < SIDE; t++) o[t] = tileAt(t * LANES + lane, row[t], true, head, c);
+            UNROLL for (uint t = 0; t < SIDE; t++) o[t] = tileAt(tileIndex(t, lane), row[t], true, head, c);
             UNROLL for (uint r = 0; r < ROWS; r++) {
                 vec4 v = ownValue[(base + r) * STRIDE4 + c];
                 UNROLL for (uint t = 0; t < SIDE; t++) dp[r * SIDE + t] = dot4(o[t], v, dp[r * SIDE + t]);
@@ -126,17 +126,23 @@ void main() {
         }
         // Now s becomes m P, which weighs DOut, and dp becomes dS, which weighs the queries.
         UNROLL for (uint t = 0; t < SIDE; t++) {
-            uint i = tile + t * LANES + lane;
+            uint i = tile + tileIndex(t, lane);
             uint phase = (head * n + i) * n + begin & 3u;
             UNROLL for (uint r = 0; r < ROWS; r++) {
                 float p = expOf(fma(pc.scale, s[r * SIDE + t], -rowLse[t])), factor = 1;
                 if (!live[r] || i >= n) p = 0;
                 if (DROPOUT) {
                     uint e = phase + base + r;
-                    factor = (kept[(t * LANES + lane) * BLOCKS4 + (e >> 2)] >> (e & 3u) & 1u) != 0u ? pc.drop.kept : 0.0;
+                    factor = (kept[tileIndex(t, lane) * BLOCKS4 + (e >> 2)] >> (e & 3u) & 1u) != 0u ? pc.drop.kept : 0.0;
                 }
                 dp[r * SIDE + t] = p * (dp[r * SIDE + t] * factor - rowDelta[t]);
-                weights[(base + r) * WEIGHTS + t * LANES + lane] = p * factor;
+                s[r * SIDE + t] = p * factor;
+            }
+        }
+        UNROLL for (uint r = 0; r < ROWS; r++) {
+            UNROLL for (uint t = 0; t < SIDE4; t++) {
+                uint e = r * SIDE + 4 * t;
+                weights[(base + r) * WEIGHTS4 + t * LANES + lane] = vec4(s[e], s[e + 1], s[e + 2], s[e + 3]);
             }
         }
         barrier();
@@ -147,15 +153,18 @@ void main() {
                 UNROLL for (uint u = 0; u < COLS; u++) o[k * COLS + u] = tileAt(i + k, first + min(tile + i + k, n - 1), true, head, min(u * LANES + lane, D4 - 1));
             }
             UNROLL for (uint r = 0; r < ROWS; r++) {
+                vec4 w = weights[(base + r) * WEIGHTS4 + i / 4];
                 UNROLL for (uint k = 0; k < 4; k++) {
-                    float w = weights[(base + r) * WEIGHTS + i + k];
-                    UNROLL for (uint u = 0; u < COLS; u++) dv[r * COLS + u] = fma(vec4(w), o[k * COLS + u], dv[r * COLS + u]);
+                    UNROLL for (uint u = 0; u < COLS; u++) dv[r * COLS + u] = fma(vec4(w[k]), o[k * COLS + u], dv[r * COLS + u]);
                 }
             }
         }
         barrier();
         UNROLL for (uint r = 0; r < ROWS; r++) {
-            UNROLL for (uint t = 0; t < SIDE; t++) weights[(base + r) * WEIGHTS + t * LANES + lane] = dp[r * SIDE + t];
+            UNROLL for (uint t = 0; t < SIDE4; t++) {
+                uint e = r * SIDE + 4 * t;
+                weights[(base + r) * WEIGHTS4 + t * LANES + lane] = vec4(dp[e], dp[e + 1], dp[e + 2], dp[e + 3]);
+            }
         }
         barrier();
         copyTile(first, n, tile, false, head);
@@ -165,9 +174,9 @@ void main() {
                 UNROLL for (uint u = 0; u < COLS; u++) q[k * COLS + u] = tileAt(i + k, first + min(tile + i + k, n - 1), false, head, min(u * LANES + lane, D4 - 1));
             }
             UNROLL for (uint r = 0; r < ROWS; r++) {
+                vec4 w = weights[(base + r) * WEIGHTS4 + i / 4];
                 UNROLL for (uint k = 0; k < 4; k++) {
-                    float w = weights[(base + r) * WEIGHTS + i + k];
-                    UNROLL for (uint u = 0; u < COLS; u++) dk[r * COLS + u] = fma(vec4(w), q[k * COLS + u], dk[r * COLS + u]);
+                    UNROLL for (uint u = 0; u < COLS; u++) dk[r * COLS + u] = fma(vec4(w[k]), q[k * COLS + u], dk[r * COLS + u]);
                 }
             }
         }

@@ -32,8 +32,8 @@ layout(push_constant, std430) uniform Push {
 
 shared vec4 own[BLOCK * STRIDE4], ownOut[BLOCK * STRIDE4];
 shared vec4 tiles[DIRECT ? 1 : TILE * STRIDE4];
-shared float weights[BLOCK * WEIGHTS];
-shared float parts[BLOCK * LANES];
+shared vec4 weights[BLOCK * WEIGHTS4];
+shared vec4 parts[BLOCK / 4 * LANES]; // of four rows
 shared uint tileRow[TILE];
 shared uint kept[DROPOUT ? BLOCK * (TILE / 4 + 1) : 1];
 
@@ -58,13 +58,13 @@ void copyTile(uint part, uint head) {
     barrier();
     for (uint at = gl_LocalInvocationID.x; at < TILE * D4; at += gl_WorkGroupSize.x) {
         uint t = at / D4, c = at % D4, row = tileRow[t];
-        tiles[t * STRIDE4 + c] = row != NONE ? loadQKV(row, part, head, c) : vec4(0);
+        tiles[tileSlot(t) * STRIDE4 + c] = row != NONE ? loadQKV(row, part, head, c) : vec4(0);
     }
     barrier();
 }
 
 vec4 tileAt(uint t, uint row, uint part, uint head, uint c) {
-    return DIRECT ? loadQKV(row, part, head, c) : tiles[t * STRIDE4 + c];
+    return DIRECT ? loadQKV(row, part, head, c) : tiles[tileSlot(t) * STRIDE4 + c];
 }
 
 void main() {
@@ -93,12 +93,16 @@ void main() {
         rowLse[r] = lse[pc.lse.off + row * pc.lse.stride + head];
         float part = 0;
         for (uint c = lane; c < D4; c += LANES) part = dot4(ownOut[(base + r) * STRIDE4 + c], loadOut(row, head, c), part);
-        parts[(base + r) * LANES + lane] = part;
+        rowDelta[r] = part;
     }
+    UNROLL for (uint r = 0; r < ROWS; r += 4) parts[(base + r) / 4 * LANES + lane] = vec4(rowDelta[r], rowDelta[r + 1], rowDelta[r + 2], rowDelta[r + 3]);
     barrier();
+    UNROLL for (uint r = 0; r < ROWS; r += 4) {
+        vec4 total = vec4(0);
+        UNROLL for (uint k = 0; k < LANES; k++) total += parts[(base + r) / 4 * LANES + k];
+        UNROLL for (uint k = 0; k < 4; k++) rowDelta[r + k] = total[k];
+    }
     UNROLL for (uint r = 0; r < ROWS; r++) {
-        rowDelta[r] = 0;
-        for (uint k = 0; k < LANES; k++) rowDelta[r] += parts[(base + r) * LANES + k];
         uint i = begin + base + r;
         if (i < n && lane == 0) delta[pc.delta.off + (first + i) * pc.delta.stride + head] = rowDelta[r];
     }
@@ -122,14 +126,14 @@ void main() {
         bool live[SIDE];
         float s[ROWS * SIDE], dp[ROWS * SIDE];
         UNROLL for (uint t = 0; t < SIDE; t++) {
-            row[t] = tileRow[t * LANES + lane];
+            row[t] = tileRow[tileIndex(t, lane)];
             live[t] = row[t] != NONE;
             if (!live[t]) row[t] = first;
             UNROLL for (uint r = 0; r < ROWS; r++) s[r * SIDE + t] = dp[r * SIDE + t] = 0;
         }
         for (uint c = 0; c < D4; c++) {
             vec4 v[SIDE];
-            UNROLL for (uint t = 0; t < SIDE; t++) v[t] = tileAt(t * LANES + lane, row[t], 2, head, c);
+            UNROLL for (uint t = 0; t < SIDE; t++) v[t] = tileAt(tileIndex(t, lane), row[t], 2, head, c);
             UNROLL for (uint r = 0; r < ROWS; r++) {
                 vec4 o = ownOut[(base + r) * STRIDE4 + c];
                 UNROLL for (uint t = 0; t < SIDE; t++) dp[r * SIDE + t] = dot4(o, v[t], dp[r * SIDE + t]);
@@ -138,7 +142,7 @@ void main() {
         copyTile(1, head);
         for (uint c = 0; c < D4; c++) {
             vec4 k[SIDE];
-            UNROLL for (uint t = 0; t < SIDE; t++) k[t] = tileAt(t * LANES + lane, row[t], 1, head, c);
+            UNROLL for (uint t = 0; t < SIDE; t++) k[t] = tileAt(tileIndex(t, lane), row[t], 1, head, c);
             UNROLL for (uint r = 0; r < ROWS; r++) {
                 vec4 q = own[(base + r) * STRIDE4 + c];
                 UNROLL for (uint t = 0; t < SIDE; t++) s[r * SIDE + t] = dot4(q, k[t], s[r * SIDE + t]);
@@ -146,14 +150,19 @@ void main() {
         }
         UNROLL for (uint r = 0; r < ROWS; r++) {
             uint phase = (head * n + begin + base + r) * n + tile & 3u;
-            UNROLL for (uint t = 0; t < SIDE; t++) {
-                float gain = dp[r * SIDE + t];
+            UNROLL for (uint t = 0; t < SIDE4; t++) {
+                uint at = t * LANES + lane;
+                vec4 factor = vec4(1), ds;
                 if (DROPOUT) {
-                    uint e = phase + t * LANES + lane;
-                    gain *= (kept[(base + r) * (TILE / 4 + 1) + (e >> 2)] >> (e & 3u) & 1u) != 0u ? pc.drop.kept : 0.0;
+                    uint b = (base + r) * (TILE / 4 + 1) + at;
+                    factor = factors(kept[b], kept[b + 1], phase, pc.drop.kept);
                 }
-                float ds = expOf(fma(pc.scale, s[r * SIDE + t], -rowLse[r])) * (gain - rowDelta[r]);
-                weights[(base + r) * WEIGHTS + t * LANES + lane] = live[t] ? ds : 0.0;
+                UNROLL for (uint k = 0; k < 4; k++) {
+                    uint e = r * SIDE + 4 * t + k;
+                    ds[k] = expOf(fma(pc.scale, s[e], -rowLse[r])) * (dp[e] * factor[k] - rowDelta[r]);
+                    if (!live[4 * t + k]) ds[k] = 0;
+                }
+                weights[(base + r) * WEIGHTS4 + at] = ds;
             }
         }
         barrier();
@@ -170,9 +179,9 @@ void main() {
                 }
             }
             UNROLL for (uint r = 0; r < ROWS; r++) {
+                vec4 ds = weights[(base + r) * WEIGHTS4 + j / 4];
                 UNROLL for (uint k = 0; k < 4; k++) {
-                    float ds = weights[(base + r) * WEIGHTS + j + k];
-                    UNROLL for (uint u = 0; u < COLS; u++) acc[r * COLS + u] = fma(vec4(ds), k4[k * COLS + u], acc[r * COLS + u]);
+                    UNROLL for (uint u = 0; u < COLS; u++) acc[r * COLS + u] = fma(vec4(ds[k]), k4[k * COLS + u], acc[r * COLS + u]);
                 }
             }
         }

@@ -13,8 +13,8 @@ const attentionLanes = 8
 // attentionTile is how a workgroup of an attention kernel goes about its rows.
 type attentionTile struct {
 	local  int  // invocations
-	rows   int  // per invocation: a workgroup has local / attentionLanes times as many
-	side   int  // rows of a tile per lane
+	rows   int  // per invocation, a multiple of 4: a workgroup has local / attentionLanes times as many
+	side   int  // rows of a tile per lane, a multiple of 4
 	direct bool // tiles are read where they are, not from shared memory
 }
 
@@ -40,21 +40,24 @@ func (d *device) attentionTile(cols, own int, vector bool) (attentionTile, error
 	t := attentionTile{local: 64, rows: 4, side: 4}
 	if d.caps.cpu {
 		t = attentionTile{local: attentionLanes, rows: 4, side: 4, direct: true}
-		if vector && cols%32 == 0 {
-			t.rows = 16
+		if cols%32 == 0 {
+			t.side = 8
+			if vector {
+				t.rows = 16
+			}
 		}
 	}
 	t.local = min(t.local, d.caps.maxInvocations/attentionLanes*attentionLanes)
 	for t.shared(cols, own) > d.caps.sharedBytes {
 		switch {
+		case t.side > 4:
+			t.side /= 2
 		case t.local > 2*attentionLanes:
 			t.local /= 2
-		case t.side > 1:
-			t.side /= 2
-		case t.rows > 1:
+		case !t.direct:
+			t.direct = true
+		case t.rows > 4:
 			t.rows /= 2
-		case t.local > attentionLanes:
-			t.local = attentionLanes
 		default:
 			return t, fault.New(fault.Device, "vulkan: attention heads of %d columns do not fit %d bytes of shared memory", cols, d.caps.sharedBytes)
 		}
@@ -109,7 +112,7 @@ func (c *call) layout(l backend.Layout, drop backend.Drop, scale float64, w atte
 
 // attentionCall begins a call of one of the kernels.
 func (d *device) attentionCall(name string, t attentionTile, cols int, vector bool, drop backend.Drop) *call {
-	return d.call(name, uint32(t.local), uint32(cols), uint32(t.rows), uint32(t.side), flag(vector), flag(drop.P > 0), flag(t.direct))
+	return d.call(name, uint32(t.local), uint32(cols), uint32(t.rows), uint32(t.side/4), flag(vector), flag(drop.P > 0), flag(t.direct))
 }
 
 // Attention, for each sequence, head and row i, with j over the valid rows:
