@@ -43,7 +43,6 @@ func (d *device) SumSquares(dst, x backend.Tensor) error {
 	c.write(dst)
 	c.read(parts)
 	c.u32(uint32(chunks))
-	c.bindAll()
 	return c.groups(1)
 }
 

@@ -42,7 +42,6 @@ func (p pass) run(c *call) error {
 	units := p.cols / int(p.width)
 	chunks := (units + int(p.local*p.repeat) - 1) / int(p.local*p.repeat)
 	c.u32(uint32(p.rows), uint32(units), uint32(chunks), p.repeat)
-	c.bindAll()
 	return c.groups(p.rows * chunks)
 }
 
@@ -109,18 +108,4 @@ func (d *device) elementwise(name string, update bool, ts [3]backend.Tensor, spe
 		}
 	}
 	return nil
-}
-
-// bindAll points the bindings a kernel does not have at its first. Vulkan lets them be
-// anything, but lavapipe looks at every binding of a set, also at what an earlier dispatch
-// left there, whose buffer may have been freed.
-func (c *call) bindAll() {
-	if c.err != nil {
-		return
-	}
-	for i := int(c.c.bindings); i < needBindings; i++ {
-		c.c.buffer[i], c.c.offset[i], c.c._range[i] = c.c.buffer[0], c.c.offset[0], c.c._range[0]
-		c.uses[i], c.reads[i], c.writes[i] = c.uses[0], false, false
-	}
-	c.c.bindings = needBindings
 }

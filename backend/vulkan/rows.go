@@ -82,7 +82,6 @@ func (d *device) ScatterAddRows(dst, src, index backend.Tensor) error {
 		c.read(index)
 		c.update(d.status)
 		c.u32(uint32(n), uint32(dst.Rows), uint32(at))
-		c.bindAll()
 		if err := c.linear(n); err != nil {
 			return err
 		}

@@ -42,7 +42,6 @@ func (d *device) newRowwise(cols int, ts ...backend.Tensor) rowwise {
 
 // run dispatches enough workgroups for n rows.
 func (r rowwise) run(c *call, n int) error {
-	c.bindAll()
 	if r.lanes == 1 {
 		return c.linear(n)
 	}
