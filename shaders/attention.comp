@@ -46,10 +46,10 @@ void storeOut(uint row, uint head, uint c, vec4 v) {
 void copyTile(uint part, uint head) {
     if (DIRECT) return;
     barrier();
-    for (uint at = gl_LocalInvocationID.x; at < TILE * D4; at += gl_WorkGroupSize.x) {
+    SHARE(at, TILE * D4) {
         uint t = at / D4, c = at % D4, row = tileRow[t];
         tiles[tileSlot(t) * STRIDE4 + c] = row != NONE ? loadQKV(row, part, head, c) : vec4(0);
-    }
+    }}
     barrier();
 }
 
@@ -64,10 +64,10 @@ void main() {
     if (begin >= n) return;
 
     // Rows beyond the sequence compute with zeros and are not stored.
-    for (uint at = id; at < BLOCK * D4; at += gl_WorkGroupSize.x) {
+    SHARE(at, BLOCK * D4) {
         uint i = begin + at / D4, c = at % D4;
         own[at / D4 * STRIDE4 + c] = i < n ? loadQKV(first + i, 0, head, c) : vec4(0);
-    }
+    }}
     uint sampleLo = 0, sampleHi = 0;
     if (DROPOUT) {
         sampleLo = rowKey[pc.rowKey.off + first * pc.rowKey.stride + 2];
@@ -83,15 +83,15 @@ void main() {
 
     for (uint tile = 0; tile < n; tile += TILE) {
         barrier();
-        for (uint t = id; t < TILE; t += gl_WorkGroupSize.x) {
+        SHARE(t, TILE) {
             uint row = first + min(tile + t, n - 1);
             tileRow[t] = tile + t < n && keyValid[pc.keyValid.off + row] != 0 ? row : NONE;
-        }
+        }}
         if (DROPOUT) {
-            for (uint at = id; at < BLOCK * (TILE / 4 + 1); at += gl_WorkGroupSize.x) {
+            SHARE(at, BLOCK * (TILE / 4 + 1)) {
                 uint i = begin + at / (TILE / 4 + 1), b = at % (TILE / 4 + 1);
                 kept[at] = nibble(pc.drop, sampleLo, sampleHi, (((head * n + i) * n + tile) >> 2) + b);
-            }
+            }}
         }
         barrier();
         copyTile(1, head);

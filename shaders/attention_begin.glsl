@@ -35,6 +35,13 @@ const uint NONE = 0xffffffffu;   // the row of a key that may not be attended to
 
 #define UNROLL [[unroll]]
 
+// SHARE shares at = 0 .. count - 1, count a constant, among the invocations; a second brace
+// ends it. Its control is uniform, which software drivers turn into much better code.
+#define SHARE(at, count) \
+    for (uint at##0 = 0; at##0 < (count); at##0 += gl_WorkGroupSize.x) { \
+        uint at = at##0 + gl_LocalInvocationID.x; \
+        if ((count) % gl_WorkGroupSize.x == 0 || at < (count))
+
 // tileIndex numbers the rows of a tile that a lane has: runs of four, which are one vector
 // of weights and lie in at most two Philox blocks.
 uint tileIndex(uint t, uint lane) { return t / 4 * (4 * LANES) + 4 * lane + t % 4; }

@@ -53,10 +53,10 @@ void storeDQKV(uint row, uint part, uint head, uint c, vec4 v) {
 void copyTile(uint first, uint n, uint tile, bool gradient, uint head) {
     if (DIRECT) return;
     barrier();
-    for (uint at = gl_LocalInvocationID.x; at < TILE * D4; at += gl_WorkGroupSize.x) {
+    SHARE(at, TILE * D4) {
         uint t = at / D4, c = at % D4;
         tiles[tileSlot(t) * STRIDE4 + c] = load(first + min(tile + t, n - 1), gradient, head, c);
-    }
+    }}
     barrier();
 }
 
@@ -77,11 +77,11 @@ void main() {
         live[r] = j < n && keyValid[pc.keyValid.off + first + min(j, n - 1)] != 0;
         UNROLL for (uint u = 0; u < COLS; u++) dk[r * COLS + u] = dv[r * COLS + u] = vec4(0);
     }
-    for (uint at = id; at < BLOCK * D4; at += gl_WorkGroupSize.x) {
+    SHARE(at, BLOCK * D4) {
         uint row = first + min(begin + at / D4, n - 1), c = at % D4, to = at / D4 * STRIDE4 + c;
         own[to] = loadQKV(row, 1, head, c);
         ownValue[to] = loadQKV(row, 2, head, c);
-    }
+    }}
     uint sampleLo = 0, sampleHi = 0;
     if (DROPOUT) {
         sampleLo = rowKey[pc.rowKey.off + first * pc.rowKey.stride + 2];
@@ -91,10 +91,10 @@ void main() {
     for (uint tile = 0; tile < n; tile += TILE) {
         barrier();
         if (DROPOUT) {
-            for (uint at = id; at < TILE * BLOCKS4; at += gl_WorkGroupSize.x) {
+            SHARE(at, TILE * BLOCKS4) {
                 uint i = tile + at / BLOCKS4, b = at % BLOCKS4;
                 kept[at] = nibble(pc.drop, sampleLo, sampleHi, (((head * n + i) * n + begin) >> 2) + b);
-            }
+            }}
             barrier();
         }
         copyTile(first, n, tile, false, head);

@@ -56,10 +56,10 @@ void storeDQ(uint row, uint head, uint c, vec4 v) {
 void copyTile(uint part, uint head) {
     if (DIRECT) return;
     barrier();
-    for (uint at = gl_LocalInvocationID.x; at < TILE * D4; at += gl_WorkGroupSize.x) {
+    SHARE(at, TILE * D4) {
         uint t = at / D4, c = at % D4, row = tileRow[t];
         tiles[tileSlot(t) * STRIDE4 + c] = row != NONE ? loadQKV(row, part, head, c) : vec4(0);
-    }
+    }}
     barrier();
 }
 
@@ -74,11 +74,11 @@ void main() {
     if (begin >= n) return;
 
     // Rows beyond the sequence compute with zeros and are not stored.
-    for (uint at = id; at < BLOCK * D4; at += gl_WorkGroupSize.x) {
+    SHARE(at, BLOCK * D4) {
         uint i = begin + at / D4, c = at % D4, to = at / D4 * STRIDE4 + c;
         own[to] = i < n ? loadQKV(first + i, 0, head, c) : vec4(0);
         ownOut[to] = i < n ? loadDOut(first + i, head, c) : vec4(0);
-    }
+    }}
     uint sampleLo = 0, sampleHi = 0;
     if (DROPOUT) {
         sampleLo = rowKey[pc.rowKey.off + first * pc.rowKey.stride + 2];
@@ -92,7 +92,11 @@ void main() {
         uint row = first + min(begin + base + r, n - 1);
         rowLse[r] = lse[pc.lse.off + row * pc.lse.stride + head];
         float part = 0;
-        for (uint c = lane; c < D4; c += LANES) part = dot4(ownOut[(base + r) * STRIDE4 + c], loadOut(row, head, c), part);
+        UNROLL for (uint u = 0; u < COLS; u++) {
+            uint c = min(u * LANES + lane, D4 - 1);
+            float longer = dot4(ownOut[(base + r) * STRIDE4 + c], loadOut(row, head, c), part);
+            if (u * LANES + lane < D4) part = longer;
+        }
         rowDelta[r] = part;
     }
     UNROLL for (uint r = 0; r < ROWS; r += 4) parts[(base + r) / 4 * LANES + lane] = vec4(rowDelta[r], rowDelta[r + 1], rowDelta[r + 2], rowDelta[r + 3]);
@@ -109,15 +113,15 @@ void main() {
 
     for (uint tile = 0; tile < n; tile += TILE) {
         barrier();
-        for (uint t = id; t < TILE; t += gl_WorkGroupSize.x) {
+        SHARE(t, TILE) {
             uint row = first + min(tile + t, n - 1);
             tileRow[t] = tile + t < n && keyValid[pc.keyValid.off + row] != 0 ? row : NONE;
-        }
+        }}
         if (DROPOUT) {
-            for (uint at = id; at < BLOCK * (TILE / 4 + 1); at += gl_WorkGroupSize.x) {
+            SHARE(at, BLOCK * (TILE / 4 + 1)) {
                 uint i = begin + at / (TILE / 4 + 1), b = at % (TILE / 4 + 1);
                 kept[at] = nibble(pc.drop, sampleLo, sampleHi, (((head * n + i) * n + tile) >> 2) + b);
-            }
+            }}
         }
         barrier();
         copyTile(2, head);
