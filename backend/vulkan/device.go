@@ -368,6 +368,8 @@ func (d *device) injected(what string) vk.Result {
 func (d *device) fails(what string, r vk.Result) error {
 	d.lost = failed(what, r)
 	d.open = false
+	// Work that still runs must end before its buffers go; a lost device returns at once.
+	vk.DeviceWaitIdle(d.handle)
 	return d.lost
 }
 
