@@ -7,6 +7,8 @@
 
 OUT_FLOATS(dx, 0)
 IN_FLOATS(x, 1)
+layout(set = 0, binding = 0, std430) writeonly buffer ToPairs { vec2 dx2[]; };
+layout(set = 0, binding = 1, std430) readonly buffer FromPairs { vec2 x2[]; };
 layout(set = 0, binding = 2, std430) readonly buffer Lses { float lses[]; };
 layout(set = 0, binding = 3, std430) readonly buffer Labels { int labels[]; };
 
@@ -38,6 +40,10 @@ void unit(uint row, uint u) {
         uint j = 4u * u;
         dx4[to] = vec4(gradient(v.x, lse, j, label), gradient(v.y, lse, j + 1u, label),
                        gradient(v.z, lse, j + 2u, label), gradient(v.w, lse, j + 3u, label));
+    } else if (WIDTH == 2u) { // the columns of a vocabulary are often no more than even
+        vec2 v = x2[from];
+        uint j = 2u * u;
+        dx2[to] = vec2(gradient(v.x, lse, j, label), gradient(v.y, lse, j + 1u, label));
     } else {
         dx1[to] = gradient(x1[from], lse, u, label);
     }

@@ -43,6 +43,10 @@ func (d *device) CrossEntropyBackward(a backend.CrossEntropyBackwardArgs) error 
 		n := min(step, a.Logits.Rows-at)
 		dx, x := a.DLogits.RowRange(at, n), a.Logits.RowRange(at, n)
 		p := d.newPass(n, x.Cols, wide(dx, x))
+		if even := (dx.Off|dx.Stride|x.Off|x.Stride|x.Cols)%2 == 0; even && p.width == 1 {
+			p.width = 2
+			p = d.inUnits(p)
+		}
 		c := d.call("crossentropy_backward", p.local, p.width)
 		c.write(dx)
 		c.read(x)

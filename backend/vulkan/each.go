@@ -18,7 +18,12 @@ func (d *device) newPass(rows, cols int, wide bool) pass {
 	if wide && cols%4 == 0 {
 		p.width = 4
 	}
-	p.local, p.repeat = d.eachLocal(cols / int(p.width))
+	return d.inUnits(p)
+}
+
+// inUnits chooses how p.cols / p.width units of a row are shared out.
+func (d *device) inUnits(p pass) pass {
+	p.local, p.repeat = d.eachLocal(p.cols / int(p.width))
 	return p
 }
 
