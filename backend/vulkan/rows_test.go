@@ -40,6 +40,7 @@ func floats(t *testing.T, s *backend.Stream, rows, cols int, v ...float32) backe
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = x.Buf.Free() })
 	return x
 }
 
@@ -52,6 +53,7 @@ func integers(t *testing.T, s *backend.Stream, v ...int32) backend.Tensor {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = x.Buf.Free() })
 	return x
 }
 
@@ -190,12 +192,12 @@ func TestIndicesOutside(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				t.Cleanup(func() { _ = dev.Close() })
 				s := backend.NewStream(dev)
 				call(t, s, bad)
 				if err := s.Sync(); err == nil || !strings.Contains(err.Error(), "outside") {
 					t.Errorf("%d gives %v", bad, err)
 				}
-				_ = dev.Close()
 			}
 		})
 	}
