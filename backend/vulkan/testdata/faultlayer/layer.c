@@ -2,7 +2,7 @@
 // with gcc and turn it on by VK_LAYER_PATH and VK_INSTANCE_LAYERS=VK_LAYER_SIFT_fault.
 //
 //   SIFT_FAULT=vkAllocateMemory:3:-2     the third call returns VkResult -2, others go through;
-//              several are divided by commas. After VK_ERROR_DEVICE_LOST (-4) every later call
+//              3+ is the third and all after it; several are divided by commas. After VK_ERROR_DEVICE_LOST (-4) every later call
 //              that may say so does, as with a real device. Anything after # is only a name:
 //              a value unlike the one before starts counting at zero.
 //   SIFT_FAULT_NO_DEVICES=1              the drivers find no device
@@ -113,7 +113,9 @@ static VkResult fails(int call) {
 		char name[64];
 		long n;
 		int r;
-		if (sscanf(at, "%63[^:]:%ld:%d", name, &n, &r) == 3 && !strcmp(name, call_names[call]) && n == called[call])
+		char more[2] = "";
+		if ((sscanf(at, "%63[^:]:%ld:%d", name, &n, &r) == 3 || sscanf(at, "%63[^:]:%ld%1[+]:%d", name, &n, more, &r) == 4) &&
+				!strcmp(name, call_names[call]) && (n == called[call] || (*more && n < called[call])))
 			result = (VkResult)r;
 		at += strcspn(at, ",#");
 		at += *at == ',';
