@@ -8,7 +8,7 @@ import (
 	"fmt"
 )
 
-//go:embed *
+//go:embed *.spv
 var files embed.FS
 
 // Code returns the SPIR-V words of a kernel.

@@ -25,7 +25,6 @@ import (
 
 // device is an opened device with its memory, kernels and the commands being recorded.
 type device struct {
-	missing
 	in       *instance
 	physical physical
 	handle   vk.Device
