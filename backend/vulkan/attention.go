@@ -42,8 +42,11 @@ func (d *device) attentionTile(cols, own int, vector bool) (attentionTile, error
 		t = attentionTile{local: attentionLanes, rows: 4, side: 4, direct: true}
 		if cols%32 == 0 {
 			t.side = 8
-			if vector {
+			switch {
+			case vector && cols <= 64:
 				t.rows = 16
+			case vector:
+				t.rows = 8
 			}
 		}
 	}
