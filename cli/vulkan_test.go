@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -12,15 +13,19 @@ import (
 	"sift/verify"
 )
 
-// needVulkan returns the name of a Vulkan device of this machine, a software driver if
-// there is one, or skips the test.
+// needVulkan returns the name of a Vulkan device of this machine, lavapipe or else another
+// software driver if there is one, or skips the test.
 func needVulkan(t *testing.T) string {
 	t.Helper()
 	list, err := vulkan.List()
+	name := ""
 	for _, p := range list {
-		if p.Type == "cpu" {
-			return "vulkan:cpu"
+		if p.Type == "cpu" && (name == "" || strings.Contains(p.Name, "llvmpipe")) {
+			name = fmt.Sprintf("vulkan:%d", p.Index)
 		}
+	}
+	if name != "" {
+		return name
 	}
 	if err == nil && len(list) > 0 {
 		return "vulkan"
