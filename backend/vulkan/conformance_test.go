@@ -64,11 +64,17 @@ func TestGPUStyle(t *testing.T) {
 	backendtest.RunAll(t, func() (backend.Device, error) { return open(t, lavapipe, Options{style: "gpu"}) })
 }
 
-// TestSmallBindings runs the suite on a device that binds at most 128 KiB at once, so that
-// every operation has to be cut; the suite's longest row is 122 KiB.
+// TestSmallBindings computes on devices that bind so little at once that every operation
+// has to be cut: 128 KiB, where the suite's longest row of logits is 122, and 640 KiB for
+// attention, which takes a sequence whole.
 func TestSmallBindings(t *testing.T) {
 	find(t, lavapipe)
-	backendtest.RunAll(t, func() (backend.Device, error) { return open(t, lavapipe, Options{maxRange: 128 << 10}) })
+	small := func(bytes int64) func() (backend.Device, error) {
+		return func() (backend.Device, error) { return open(t, lavapipe, Options{maxRange: bytes}) }
+	}
+	attention := func(op string) bool { return strings.HasPrefix(op, "attention") }
+	backendtest.RunValues(t, small(128<<10), func(op string) bool { return !attention(op) })
+	backendtest.RunValues(t, small(640<<10), attention)
 }
 
 func BenchmarkLavapipe(b *testing.B) {
