@@ -8,13 +8,19 @@
 layout(local_size_x_id = 0) in;
 layout(constant_id = 1) const uint TRANS_A = 0; // 1: A is stored as [K,M]
 layout(constant_id = 2) const uint TRANS_B = 0; // 1: B is stored as [N,K]
-layout(constant_id = 3) const uint VECTOR = 0;  // 1: offsets and strides of A, B, C and Pre are divisible by 4
+layout(constant_id = 3) const uint VECTOR = 0;  // 1: offsets and strides of A and B are divisible by 4
 layout(constant_id = 4) const uint HALF = 0;    // 1: elements of A and B are rounded to float16
-layout(constant_id = 5) const uint BIAS = 0;
-layout(constant_id = 6) const uint PRE = 0;
-layout(constant_id = 7) const uint BETA = 0;
-layout(constant_id = 8) const uint ACT = 0;
-layout(constant_id = 9) const uint CARRY = 0;   // 1: sums begin with those in Partial; 2: they go there; 3: both
+layout(constant_id = 5) const uint CARRY = 0;   // 1: sums begin with those in Partial; 2: they go there; 3: both
+
+// What follows the sum: a constant where it is compiled into every element's code, else a
+// number of the call, which saves compiling the kernel again for each combination.
+#ifdef LANES
+#define FLAGS p.flags
+#else
+layout(constant_id = 6) const uint FLAGS = 0;
+#endif
+const uint addBias = 1u, writePre = 2u, addC = 4u, fours = 8u; // fours: offsets and strides of C and Pre are divisible by 4
+#define ACT (FLAGS >> 4)
 
 layout(set = 0, binding = 0, std430) buffer C_ { float C[]; };
 layout(set = 0, binding = 0, std430) buffer C4_ { vec4 C4[]; };
@@ -32,42 +38,37 @@ layout(push_constant, std430) uniform Push {
     uint M, N, K;
     uint across; // blocks along N
     float alpha, beta;
+    uint flags;
 } p;
+
+// The functions of the loop over k have no branch, not even on a specialisation constant
+// (what is not asked for disappears with the mix that it is an argument of): some
+// drivers copy every sum at a branch.
 
 // halfOf rounds to float16, to nearest, ties to even, overflow to infinity. packHalf2x16 may
 // round otherwise (towards zero on some GPUs) and may lose small numbers.
-float halfOf(float x) {
-    uint u = floatBitsToUint(x), size = u & 0x7fffffffu, sign = u & 0x80000000u;
-    if (size >= 0x7f800000u) {
-        return x;
-    }
-    if (size < 0x38800000u) { // below 2^-14: multiples of 2^-24, which 0.5 + |x| has as its last bit
-        precise float y = uintBitsToFloat(size) + 0.5;
-        y = y - 0.5;
-        return uintBitsToFloat(floatBitsToUint(y) | sign);
-    }
-    size = (size + 0xfffu + ((size >> 13) & 1u)) & ~0x1fffu;
-    return uintBitsToFloat(sign | (size > 0x477fe000u ? 0x7f800000u : size));
+vec4 halfOf(vec4 x) {
+    uvec4 u = floatBitsToUint(x), size = u & 0x7fffffffu;
+    uvec4 r = (size + 0xfffu + ((size >> 13) & 1u)) & ~0x1fffu;
+    r = mix(r, uvec4(0x7f800000u), greaterThan(r, uvec4(0x477fe000u)));
+    // Below 2^-14 multiples of 2^-24, which is what the last bit of 0.5 + |x| counts.
+    precise vec4 y = uintBitsToFloat(size) + 0.5;
+    y = y - 0.5;
+    r = mix(r, floatBitsToUint(y), lessThan(size, uvec4(0x38800000u)));
+    r = mix(r, size, greaterThanEqual(size, uvec4(0x7f800000u)));
+    return uintBitsToFloat(r | (u & 0x80000000u));
 }
-vec4 operand(vec4 v) { return HALF != 0u ? vec4(halfOf(v.x), halfOf(v.y), halfOf(v.z), halfOf(v.w)) : v; }
+vec4 operand(vec4 v) { return mix(v, halfOf(v), bvec4(HALF != 0u)); }
 
-// fourA and fourB read columns j .. j+3 of row i of the stored operands, j divisible by 4 and
-// below limit; what they return for columns from limit on is not meant to be used.
-vec4 fourA(uint i, uint j, uint limit) {
-    uint at = p.a.off + i * p.a.stride + j;
-    if (VECTOR != 0u) {
-        return operand(A4[at / 4u]);
-    }
-    uint last = limit - 1u - j; // j < limit
-    return operand(vec4(A[at], A[at + min(1u, last)], A[at + min(2u, last)], A[at + min(3u, last)]));
+// fourA and fourB read the elements at .. at+3 of the stored operands, at divisible by 4 if
+// VECTOR says so, of which those up to at + last are meant.
+vec4 fourA(uint at, uint last) {
+    vec4 v = vec4(A[at], A[at + min(1u, last)], A[at + min(2u, last)], A[at + min(3u, last)]);
+    return operand(mix(v, A4[at / 4u], bvec4(VECTOR != 0u)));
 }
-vec4 fourB(uint i, uint j, uint limit) {
-    uint at = p.b.off + i * p.b.stride + j;
-    if (VECTOR != 0u) {
-        return operand(B4[at / 4u]);
-    }
-    uint last = limit - 1u - j;
-    return operand(vec4(B[at], B[at + min(1u, last)], B[at + min(2u, last)], B[at + min(3u, last)]));
+vec4 fourB(uint at, uint last) {
+    vec4 v = vec4(B[at], B[at + min(1u, last)], B[at + min(2u, last)], B[at + min(3u, last)]);
+    return operand(mix(v, B4[at / 4u], bvec4(VECTOR != 0u)));
 }
 
 // padA and padB replace what lies beyond K by 0 and -0: adding their product, -0, changes no
@@ -88,13 +89,13 @@ void finish(uint i, uint j, float sum) {
     }
     uint at = p.c.off + i * p.c.stride + j;
     precise float s = p.alpha * sum;
-    if (BETA != 0u) {
+    if ((FLAGS & addC) != 0u) {
         s = fma(p.beta, C[at], s);
     }
-    if (BIAS != 0u) {
+    if ((FLAGS & addBias) != 0u) {
         s = s + Bias[p.bias.off + j];
     }
-    if (PRE != 0u) {
+    if ((FLAGS & writePre) != 0u) {
         Pre[p.pre.off + i * p.pre.stride + j] = s;
     }
     C[at] = activate(ACT, s);
@@ -102,7 +103,7 @@ void finish(uint i, uint j, float sum) {
 
 // finish4 makes elements (i, j .. j+3).
 void finish4(uint i, uint j, vec4 sum) {
-    if (VECTOR == 0u || (CARRY & 2u) != 0u || j + 4u > p.N) {
+    if ((FLAGS & fours) == 0u || (CARRY & 2u) != 0u || j + 4u > p.N) {
         finish(i, j, sum.x);
         if (j + 1u < p.N) {
             finish(i, j + 1u, sum.y);
@@ -117,14 +118,14 @@ void finish4(uint i, uint j, vec4 sum) {
     }
     uint at = (p.c.off + i * p.c.stride + j) / 4u;
     precise vec4 s = p.alpha * sum;
-    if (BETA != 0u) {
+    if ((FLAGS & addC) != 0u) {
         s = fma(vec4(p.beta), C4[at], s);
     }
-    if (BIAS != 0u) {
+    if ((FLAGS & addBias) != 0u) {
         uint b = p.bias.off + j;
         s = s + vec4(Bias[b], Bias[b + 1u], Bias[b + 2u], Bias[b + 3u]);
     }
-    if (PRE != 0u) {
+    if ((FLAGS & writePre) != 0u) {
         Pre4[(p.pre.off + i * p.pre.stride + j) / 4u] = s;
     }
     C4[at] = vec4(activate(ACT, s.x), activate(ACT, s.y), activate(ACT, s.z), activate(ACT, s.w));

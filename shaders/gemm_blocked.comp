@@ -9,11 +9,11 @@
 #extension GL_EXT_control_flow_attributes : require
 #include "gemm.glsl"
 
-layout(constant_id = 10) const uint BM = 64;
-layout(constant_id = 11) const uint BN = 64;
-layout(constant_id = 12) const uint BK = 16;
-layout(constant_id = 13) const uint TM = 4;
-layout(constant_id = 14) const uint TN = 4;
+layout(constant_id = 7) const uint BM = 64;
+layout(constant_id = 8) const uint BN = 64;
+layout(constant_id = 9) const uint BK = 16;
+layout(constant_id = 10) const uint TM = 4;
+layout(constant_id = 11) const uint TN = 4;
 
 const uint THREADS = gl_WorkGroupSize.x; // (BM / TM) * (BN / TN)
 const uint FOURS_A = BM * BK / 4;
@@ -34,23 +34,21 @@ void fetch(uint m0, uint n0, uint k0) {
     [[unroll]] for (uint e = 0; e < EACH_A; e++) {
         uint g = e * THREADS + gl_LocalInvocationID.x;
         if (TRANS_A != 0u) {
-            uint j = m0 + g % (BM / 4) * 4;
-            uint k = k0 + g / (BM / 4);
-            nextA[e] = padA(fourA(min(k, p.K - 1), j < p.M ? j : (p.M - 1) & ~3u, p.M), uvec4(k));
+            uint k = k0 + g / (BM / 4), i = min(m0 + g % (BM / 4) * 4, (p.M - 1) & ~3u);
+            nextA[e] = padA(fourA(p.a.off + min(k, p.K - 1) * p.a.stride + i, p.M - 1 - i), uvec4(k));
         } else {
-            uint j = k0 + g % (BK / 4) * 4;
-            nextA[e] = padA(fourA(min(m0 + g / (BK / 4), p.M - 1), j < p.K ? j : (p.K - 1) & ~3u, p.K), j + uvec4(0, 1, 2, 3));
+            uint k = k0 + g % (BK / 4) * 4, i = min(m0 + g / (BK / 4), p.M - 1), from = min(k, (p.K - 1) & ~3u);
+            nextA[e] = padA(fourA(p.a.off + i * p.a.stride + from, p.K - 1 - from), k + uvec4(0, 1, 2, 3));
         }
     }
     [[unroll]] for (uint e = 0; e < EACH_B; e++) {
         uint g = e * THREADS + gl_LocalInvocationID.x;
         if (TRANS_B != 0u) {
-            uint j = k0 + g % (BK / 4) * 4;
-            nextB[e] = padB(fourB(min(n0 + g / (BK / 4), p.N - 1), j < p.K ? j : (p.K - 1) & ~3u, p.K), j + uvec4(0, 1, 2, 3));
+            uint k = k0 + g % (BK / 4) * 4, j = min(n0 + g / (BK / 4), p.N - 1), from = min(k, (p.K - 1) & ~3u);
+            nextB[e] = padB(fourB(p.b.off + j * p.b.stride + from, p.K - 1 - from), k + uvec4(0, 1, 2, 3));
         } else {
-            uint j = n0 + g % (BN / 4) * 4;
-            uint k = k0 + g / (BN / 4);
-            nextB[e] = padB(fourB(min(k, p.K - 1), j < p.N ? j : (p.N - 1) & ~3u, p.N), uvec4(k));
+            uint k = k0 + g / (BN / 4), j = min(n0 + g % (BN / 4) * 4, (p.N - 1) & ~3u);
+            nextB[e] = padB(fourB(p.b.off + min(k, p.K - 1) * p.b.stride + j, p.N - 1 - j), uvec4(k));
         }
     }
 }

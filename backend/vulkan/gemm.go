@@ -166,23 +166,18 @@ const (
 
 // gemmCall is one dispatch of p.
 func (d *device) gemmCall(p *product, a backend.GemmArgs, m, n, k int, carry uint32, sums backend.Tensor) error {
-	vector := aligned(a.A) && aligned(a.B) && aligned(a.C) && aligned(a.Pre)
-	// What the last part of a product does not do is not compiled into the others.
 	last := carry&carryOut == 0
-	spec := [15]uint32{p.local, flag(a.TransA), flag(a.TransB), flag(vector), flag(d.half),
-		flag(last && !a.Bias.Absent()), flag(last && !a.Pre.Absent()), flag(last && a.Beta != 0), 0, carry}
+	var flags uint32 // what follows the sum
 	if last {
-		spec[8] = uint32(a.Act)
+		flags = flag(!a.Bias.Absent()) | flag(!a.Pre.Absent())<<1 | flag(a.Beta != 0)<<2 | flag(aligned(a.C) && aligned(a.Pre))<<3 | uint32(a.Act)<<4
 	}
-	used := 11
+	transA, transB, vector := flag(a.TransA), flag(a.TransB), flag(aligned(a.A) && aligned(a.B))
+	var c *call
 	if p.lanes > 0 {
-		spec[10] = flag(k%4 != 0)
+		c = d.call(p.kernel, p.local, transA, transB, vector, flag(d.half), carry, flag(k%4 != 0))
 	} else {
-		spec[10], spec[11] = p.bm, p.bn
-		copy(spec[12:], p.block[:])
-		used = 15
+		c = d.call(p.kernel, p.local, transA, transB, vector, flag(d.half), carry, flags, p.bm, p.bn, p.block[0], p.block[1], p.block[2])
 	}
-	c := d.call(p.kernel, spec[:used]...)
 	switch {
 	case !last:
 		c.read(backend.Tensor{})
@@ -210,5 +205,6 @@ func (d *device) gemmCall(p *product, a backend.GemmArgs, m, n, k int, carry uin
 	across := (n + int(p.bn) - 1) / int(p.bn)
 	c.u32(uint32(m), uint32(n), uint32(k), uint32(across))
 	c.f32(a.Alpha, a.Beta)
+	c.u32(flags)
 	return c.groups(across * ((m + int(p.bm) - 1) / int(p.bm)))
 }

@@ -16,7 +16,7 @@ func (d *device) startTuning() error {
 		if !d.allows(p) {
 			continue
 		}
-		if d.tuner.gemm == nil || (d.caps.cpu && (p.lanes == 8 || p.name == "blocked32x32")) {
+		if d.tuner.gemm == nil || (d.caps.cpu && (p.lanes > 0 || p.name == "blocked32x32")) {
 			d.tuner.gemm = p
 		}
 	}
