@@ -42,8 +42,11 @@ layout(push_constant) uniform Push {
     float alpha, beta;
 };
 
-shared float16_t sa[BM * BK];
-shared float16_t sb[BK * BN];
+// Rows lie 8 elements further apart than they are long: 16 bytes, so that loads stay
+// aligned and a column does not fall on one bank.
+const uint PITCH_A = BK + 8, PITCH_B = BN + 8;
+shared float16_t sa[BM * PITCH_A];
+shared float16_t sb[BK * PITCH_B];
 shared float sc[SUBGROUPS * TM * TN];
 
 void main() {
@@ -60,14 +63,14 @@ void main() {
             float v = 0.0;
             if (m0 + i < m && k0 + j < k)
                 v = a[am.off + (TRANS_A != 0 ? (k0 + j) * am.stride + m0 + i : (m0 + i) * am.stride + k0 + j)];
-            sa[i * BK + j] = float16_t(v);
+            sa[i * PITCH_A + j] = float16_t(v);
         }
         for (uint e = lane; e < BK * BN; e += gl_WorkGroupSize.x) {
             uint i = TRANS_B != 0 ? e % BK : e / BN, j = TRANS_B != 0 ? e / BK : e % BN;
             float v = 0.0;
             if (k0 + i < k && n0 + j < n)
                 v = b[bm.off + (TRANS_B != 0 ? (n0 + j) * bm.stride + k0 + i : (k0 + i) * bm.stride + n0 + j)];
-            sb[i * BN + j] = float16_t(v);
+            sb[i * PITCH_B + j] = float16_t(v);
         }
         barrier();
         if (gl_SubgroupID < SUBGROUPS) {
@@ -76,8 +79,8 @@ void main() {
                 for (uint kk = 0; kk < BK; kk += TK) {
                     coopmat<float16_t, gl_ScopeSubgroup, TM, TK, gl_MatrixUseA> left;
                     coopmat<float16_t, gl_ScopeSubgroup, TK, TN, gl_MatrixUseB> right;
-                    coopMatLoad(left, sa, row * BK + kk, BK, gl_CooperativeMatrixLayoutRowMajor);
-                    coopMatLoad(right, sb, kk * BN + col, BN, gl_CooperativeMatrixLayoutRowMajor);
+                    coopMatLoad(left, sa, row * PITCH_A + kk, PITCH_A, gl_CooperativeMatrixLayoutRowMajor);
+                    coopMatLoad(right, sb, kk * PITCH_B + col, PITCH_B, gl_CooperativeMatrixLayoutRowMajor);
                     sum[i] = coopMatMulAdd(left, right, sum[i]);
                 }
             }

@@ -198,7 +198,7 @@ func (d *device) start() error {
 	return d.startTuning()
 }
 
-// queueFamily returns the first family that computes, one without graphics before others.
+// queueFamily returns the first family that computes, and whether its queues keep time.
 func queueFamily(handle vk.PhysicalDevice) (family uint32, timestamps bool, err error) {
 	var n uint32
 	vk.GetPhysicalDeviceQueueFamilyProperties(handle, &n, nil)
