@@ -99,7 +99,7 @@ func TestSuite(t *testing.T) {
 		t.Errorf("%d operations: %v", len(ops), ops)
 	}
 	for _, x := range r.Timings {
-		if !(x.Seconds > 0 && x.Least > 0 && x.Least <= x.Seconds && x.Runs >= 3 && x.Calls >= 1 && x.CPU != nil && x.CPU.Seconds > 0) ||
+		if !(x.Seconds > 0 && x.Least > 0 && x.Least <= x.Seconds && x.Runs >= 1 && x.Calls >= 1 && x.CPU != nil && x.CPU.Seconds > 0) ||
 			(x.GFLOPS > 0) == (x.GBps > 0) || (x.Part == "memory") != (x.GBps > 0) {
 			t.Errorf("%+v", x)
 		}

@@ -49,10 +49,11 @@ func vulkanDevice(t testing.TB, o vulkan.Options) backend.Device {
 	return nil
 }
 
-// shortened cuts a run to a tenth on a software driver that is ten times slower than lavapipe.
-func shortened(cfg *config.Config, dev backend.Device) {
-	if strings.Contains(dev.Info().Description, "SwiftShader") {
-		cfg.Train.Updates /= 10
+// fast skips a test of many updates on a driver that takes some ten seconds for each.
+func fast(t testing.TB, dev backend.Device) {
+	t.Helper()
+	if d := dev.Info().Description; strings.Contains(d, "SwiftShader") {
+		t.Skipf("%s takes some ten seconds an update; lavapipe is not installed", d)
 	}
 }
 
@@ -153,7 +154,7 @@ func apart(t testing.TB, a, b []Metrics) (most float64) {
 func TestVulkanTrainsAsTheProcessor(t *testing.T) {
 	dev := vulkanDevice(t, vulkan.Options{})
 	cfg := tinyPretraining(t)
-	shortened(&cfg, dev)
+	fast(t, dev)
 	dir := t.TempDir()
 	want := trainTiny(t, cfg, processor(t), filepath.Join(dir, "cpu"))
 	cfg.Sift.Replay = filepath.Join(dir, "cpu", selectionName)
@@ -164,7 +165,7 @@ func TestVulkanTrainsAsTheProcessor(t *testing.T) {
 	if off > 1e-3 {
 		t.Errorf("losses differ by %.2g", off)
 	}
-	if last > 0.9*first && len(want) == 200 {
+	if last > 0.9*first {
 		t.Errorf("the run learnt nothing: %g to %g", first, last)
 	}
 }
@@ -221,7 +222,7 @@ func TestVulkanSelectsAsTheProcessor(t *testing.T) {
 	dev := vulkanDevice(t, vulkan.Options{})
 	cfg := tinyPretraining(t)
 	cfg.Sift.Log = false
-	shortened(&cfg, dev)
+	fast(t, dev)
 	lead, other := begun(t, cfg, processor(t)), begun(t, cfg, dev)
 	drawn, alike, worst := 0, 0, 0.0
 	for range cfg.Train.Updates {
@@ -256,7 +257,7 @@ func TestVulkanSelectsAsTheProcessor(t *testing.T) {
 		}
 	}
 	t.Logf("%d of %d sequences selected alike; scores differ by at most %.2g of their size", alike, drawn, worst)
-	if drawn < 15*cfg.Train.Updates || float64(alike) < 0.999*float64(drawn) {
+	if drawn < 3000 || float64(alike) < 0.999*float64(drawn) {
 		t.Errorf("%d of %d sequences selected alike", alike, drawn)
 	}
 }
@@ -268,7 +269,9 @@ func TestVulkanResumes(t *testing.T) {
 	cfg.Train.Updates, cfg.Train.EvaluateEvery, cfg.Data.ValidShare = 12, 8, 0.01
 	dir := t.TempDir()
 	whole, parts := filepath.Join(dir, "whole"), filepath.Join(dir, "parts")
-	trainTiny(t, cfg, vulkanDevice(t, vulkan.Options{}), whole)
+	dev := vulkanDevice(t, vulkan.Options{})
+	fast(t, dev)
+	trainTiny(t, cfg, dev, whole)
 	tuning, err := RunTuning(whole)
 	if err != nil {
 		t.Fatal(err)
@@ -297,7 +300,7 @@ func TestVulkanHalf(t *testing.T) {
 	dev := vulkanDevice(t, vulkan.Options{Precision: backend.F16})
 	cfg := tinyPretraining(t)
 	cfg.Train.Updates = 40
-	shortened(&cfg, dev)
+	fast(t, dev)
 	dir := t.TempDir()
 	want := trainTiny(t, cfg, processor(t), filepath.Join(dir, "cpu"))
 	cfg.Sift.Replay = filepath.Join(dir, "cpu", selectionName)
