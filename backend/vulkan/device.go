@@ -9,6 +9,7 @@ package vulkan
 import "C"
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -196,6 +197,19 @@ func (d *device) start() error {
 	d.info = backend.Info{Name: "vulkan:" + strconv.Itoa(p.Index), Description: p.Name + ", " + p.Driver + precision, Kind: "vulkan",
 		ISA: "spirv", Threads: 1, Float: backend.F32, MemoryBytes: p.MemoryBytes}
 	return d.startTuning()
+}
+
+// Caps says what the kernels go by.
+func (d *device) Caps() string {
+	p := &d.physical
+	text := fmt.Sprintf("Vulkan %s, vendor %04x device %04x driver version %08x, subgroups of %d, workgroups of %d, %d bytes of shared memory, "+
+		"bindings of %d bytes aligned to %d, allocations of %d bytes, memory mapped %t, timestamps of %g ns, float16 %t",
+		p.API, p.vendor, p.id, p.driver, d.caps.subgroup, d.caps.maxInvocations, d.caps.sharedBytes, d.caps.maxRange, p.limits.align,
+		uint64(p.caps.max_allocation), d.main.mapped, p.limits.period, p.caps.float16 != 0)
+	if d.coop.m > 0 {
+		text += fmt.Sprintf(", cooperative matrices of %dx%dx%d (probe passed: %t)", d.coop.m, d.coop.n, d.coop.k, d.coop.works)
+	}
+	return text
 }
 
 // queueFamily returns the first family that computes, and whether its queues keep time.
