@@ -12,12 +12,13 @@ layout(constant_id = 3) const uint VECTOR = 0;  // 1: offsets and strides of A a
 layout(constant_id = 4) const uint HALF = 0;    // 1: elements of A and B are rounded to float16
 layout(constant_id = 5) const uint CARRY = 0;   // 1: sums begin with those in Partial; 2: they go there; 3: both
 
-// What follows the sum: a constant where it is compiled into every element's code, else a
-// number of the call, which saves compiling the kernel again for each combination.
+// What follows the sum. As a constant it costs large kernels no registers for what is not
+// asked for; as a number of the call it saves compiling for each combination.
 #ifdef LANES
 #define FLAGS p.flags
 #else
-layout(constant_id = 6) const uint FLAGS = 0;
+layout(constant_id = 6) const uint FIXED = 0xffffffffu; // 0xffffffff: the number of the call
+#define FLAGS (FIXED == 0xffffffffu ? p.flags : FIXED)
 #endif
 const uint addBias = 1u, writePre = 2u, addC = 4u, fours = 8u; // fours: offsets and strides of C and Pre are divisible by 4
 #define ACT (FLAGS >> 4)

@@ -2,7 +2,11 @@
 
 package vulkan
 
-import "sift/backend"
+import (
+	"math"
+
+	"sift/backend"
+)
 
 // product is a way to multiply matrices: a kernel with its block sizes. All ways give the
 // same bits (shaders/gemm.glsl), so the choice among them is one of time alone.
@@ -16,15 +20,15 @@ type product struct {
 }
 
 // products are all ways, in order of preference where time does not decide. The blocked
-// ones are for GPUs: 64 x 64 for small matrices and small register files, 128 x 64 and
-// 128 x 128 for more arithmetic per byte of shared memory. The lanes are for drivers that
-// run on a CPU.
+// ones are for GPUs: 32 x 32 for small matrices, 64 x 64 for small register files, 128 x 64
+// and 128 x 128 for more arithmetic per byte of shared memory. The lanes are for drivers
+// that run on a CPU.
 var products = [...]product{
 	{name: "blocked64x64", kernel: "gemm_blocked", local: 256, bm: 64, bn: 64, block: [3]uint32{16, 4, 4}},
 	{name: "blocked64x64x8", kernel: "gemm_blocked", local: 128, bm: 64, bn: 64, block: [3]uint32{16, 8, 4}},
 	{name: "blocked128x64", kernel: "gemm_blocked", local: 256, bm: 128, bn: 64, block: [3]uint32{16, 8, 4}},
 	{name: "blocked128x128", kernel: "gemm_blocked", local: 256, bm: 128, bn: 128, block: [3]uint32{8, 8, 8}},
-	{name: "blocked32x32", kernel: "gemm_blocked", local: 64, bm: 32, bn: 32, block: [3]uint32{16, 4, 4}},
+	{name: "blocked32x32", kernel: "gemm_blocked", local: 64, bm: 32, bn: 32, block: [3]uint32{8, 4, 4}},
 	{name: "lanes8", kernel: "gemm_lanes8", local: 8, bm: 32, bn: 64, lanes: 8},
 	{name: "lanes4", kernel: "gemm_lanes4", local: 4, bm: 16, bn: 32, lanes: 4},
 }
@@ -151,7 +155,11 @@ func (d *device) gemmPart(a backend.GemmArgs, i, m, j, n, k, depth int) error {
 		if at+length < k {
 			carry |= carryOut
 		}
-		if err := d.gemmCall(d.choose(a), a, m, n, length, carry, sums); err != nil {
+		p, err := d.choose(a, m, n, length)
+		if err != nil {
+			return err
+		}
+		if err := d.gemmCall(p, a, m, n, length, carry, sums); err != nil {
 			return err
 		}
 	}
@@ -176,7 +184,11 @@ func (d *device) gemmCall(p *product, a backend.GemmArgs, m, n, k int, carry uin
 	if p.lanes > 0 {
 		c = d.call(p.kernel, p.local, transA, transB, vector, flag(d.half), carry, flag(k%4 != 0))
 	} else {
-		c = d.call(p.kernel, p.local, transA, transB, vector, flag(d.half), carry, flags, p.bm, p.bn, p.block[0], p.block[1], p.block[2])
+		fixed := flags
+		if p.bm == 32 { // cheap enough to decide when it runs
+			fixed = math.MaxUint32
+		}
+		c = d.call(p.kernel, p.local, transA, transB, vector, flag(d.half), carry, fixed, p.bm, p.bn, p.block[0], p.block[1], p.block[2])
 	}
 	switch {
 	case !last:
