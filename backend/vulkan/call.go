@@ -98,9 +98,10 @@ func (c *call) bind(t backend.Tensor, read, write bool) {
 		c.push(uint32(rest))
 		c.push(uint32(int64(t.Stride) * size / min(size, 4)))
 	} else {
+		// Nothing is read or written, but the layer that checks barriers goes by what the kernel
+		// declares: the spare buffer is noted like any other.
 		c.push(0)
 		c.push(0)
-		read, write = false, false
 	}
 	c.c.buffer[i] = C.uint64_t(b.id())
 	c.c.offset[i] = C.uint64_t(lo)

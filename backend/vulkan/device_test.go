@@ -376,10 +376,12 @@ func program(t *testing.T, o Options) error {
 	if err != nil {
 		return err
 	}
+	defer func() { _ = x.Buf.Free() }()
 	big, err := backend.Alloc(dev, backend.F32, 5000, 4000)
 	if err != nil {
 		return err
 	}
+	defer func() { _ = big.Buf.Free() }()
 	s := backend.NewStream(dev)
 	out := make([]float32, 10000)
 	for range 3 {
@@ -397,7 +399,6 @@ func program(t *testing.T, o Options) error {
 			t.Error("a lost device goes on")
 		}
 	}
-	_, _ = x.Buf.Free(), big.Buf.Free()
 	return err
 }
 

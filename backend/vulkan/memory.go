@@ -272,6 +272,7 @@ func (d *device) Alloc(bytes int64) (backend.Buffer, error) {
 		return b, nil
 	}
 	if err := d.fill(b); err != nil {
+		_ = b.Free()
 		return nil, err
 	}
 	return b, nil
