@@ -78,7 +78,7 @@ func newInstance(validate bool) (*instance, error) {
 	case r == vk.ErrorIncompatibleDriver:
 		return nil, none("the loader finds no driver (VK_DRIVER_FILES and /usr/share/vulkan/icd.d say which there are)")
 	case r == vk.ErrorInitializationFailed:
-		return nil, none("the drivers find no device, or cannot be initialised (VK_DRIVER_FILES says which are tried)")
+		return nil, none("cannot create an instance: the drivers find no device or cannot be initialised (VK_DRIVER_FILES says which are tried)")
 	case r != vk.Success:
 		return nil, none("cannot create an instance: %s (if a driver's or layer's json file is damaged, the loader says this too; VK_DRIVER_FILES names the drivers)", resultText(vkResult(r)))
 	}
