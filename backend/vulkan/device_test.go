@@ -51,6 +51,14 @@ func tensor(t testing.TB, d backend.Device, rows, cols int, values ...float32) b
 	return x
 }
 
+// held is a tensor that is freed when the test ends.
+func held(t testing.TB, d backend.Device, rows, cols int, values ...float32) backend.Tensor {
+	t.Helper()
+	x := tensor(t, d, rows, cols, values...)
+	t.Cleanup(func() { _ = x.Buf.Free() })
+	return x
+}
+
 // chain is a program of dependent calls without a wait between them: in-place updates,
 // accumulation into one gradient, a buffer overwritten after it was read. It returns
 // values that a lost or doubled step changes.

@@ -196,10 +196,10 @@ func TestGemmHalf(t *testing.T) {
 	for _, c := range cases {
 		column = append(column, c[0])
 	}
-	x, one := tensor(t, d, len(cases), 1, column...), tensor(t, d, 1, 1, 1)
-	nan := tensor(t, d, 1, 1, float32(math.NaN()))
+	x, one := held(t, d, len(cases), 1, column...), held(t, d, 1, 1, 1)
+	nan := held(t, d, 1, 1, float32(math.NaN()))
 	for _, p := range d.candidates() {
-		y := tensor(t, d, len(cases), 1, 7)
+		y := held(t, d, len(cases), 1, 7)
 		for side, g := range []backend.GemmArgs{{C: y, A: x, B: one}, {C: y.Reshape(1, len(cases)), A: one, B: x, TransB: true}} {
 			g.Alpha = 1
 			if err := d.gemmCall(p, g, g.C.Rows, g.C.Cols, 1, 0, backend.Tensor{}); err != nil {
@@ -216,8 +216,8 @@ func TestGemmHalf(t *testing.T) {
 			}
 		}
 		// 3 x 4097 would be 12288 or 12296 in float16.
-		row, col := tensor(t, d, 1, 2, 4096, 1), tensor(t, d, 2, 1, 3)
-		z := tensor(t, d, 1, 1, 0)
+		row, col := held(t, d, 1, 2, 4096, 1), held(t, d, 2, 1, 3)
+		z := held(t, d, 1, 1, 0)
 		if err := d.gemmCall(p, backend.GemmArgs{C: z, A: row, B: col, Alpha: 1}, 1, 1, 2, 0, backend.Tensor{}); err != nil {
 			t.Fatal(err)
 		}

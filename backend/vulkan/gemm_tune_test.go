@@ -108,8 +108,8 @@ func TestTunedWhenLarge(t *testing.T) {
 	d := use(t, Options{})
 	multiply := func(n int) {
 		t.Helper()
-		x := tensor(t, d, n, n, 1)
-		if err := d.Gemm(backend.GemmArgs{C: tensor(t, d, n, n, 0), A: x, B: x, Alpha: 1}); err != nil {
+		x := held(t, d, n, n, 1)
+		if err := d.Gemm(backend.GemmArgs{C: held(t, d, n, n, 0), A: x, B: x, Alpha: 1}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -246,6 +246,10 @@ func (b *buffer) Free() error {
 	if b.handle == nil {
 		return nil
 	}
+	if b.dev.closed { // it went with the device
+		b.handle, b.host = nil, nil
+		return nil
+	}
 	err := b.dev.finish()
 	vk.DestroyBuffer(b.dev.handle, b.handle, nil)
 	b.pool.give(b.block, b.at, b.taken, b.align)
