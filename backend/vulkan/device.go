@@ -1,4 +1,4 @@
-//go:build cgo && linux
+//go:build cgo && (linux || (darwin && moltenvk))
 
 package vulkan
 
@@ -241,10 +241,15 @@ func (d *device) create(family uint32) error {
 	queues := []vk.DeviceQueueCreateInfo{{SType: vk.StructureTypeDeviceQueueCreateInfo, QueueFamilyIndex: family, QueueCount: 1, PQueuePriorities: priority}}
 	info := vk.DeviceCreateInfo{SType: vk.StructureTypeDeviceCreateInfo, QueueCreateInfoCount: 1, PQueueCreateInfos: queues}
 	d.coop = d.findCooperative()
+	var names []string
 	if d.coop.m > 0 {
-		info.PpEnabledExtensionNames = []string{"VK_KHR_cooperative_matrix\x00"}
-		info.EnabledExtensionCount = 1
+		names = append(names, "VK_KHR_cooperative_matrix\x00")
 	}
+	// A driver that leaves out parts of Vulkan (MoltenVK) wants this said.
+	if subset := "VK_KHR_portability_subset"; hasExtension(d.physical.handle, subset) {
+		names = append(names, subset+"\x00")
+	}
+	info.PpEnabledExtensionNames, info.EnabledExtensionCount = names, uint32(len(names))
 	chain := C.sv_features(C.int(flag(d.coop.m > 0)))
 	if chain == nil {
 		return none("out of host memory")

@@ -1,4 +1,4 @@
-//go:build cgo && linux
+//go:build cgo && (linux || (darwin && moltenvk))
 
 package vulkan
 
@@ -28,6 +28,9 @@ var loading sync.Mutex
 func loaderName() string {
 	if name := os.Getenv("SIFT_VULKAN_LOADER"); name != "" {
 		return name
+	}
+	if runtime.GOOS == "darwin" {
+		return "libMoltenVK.dylib"
 	}
 	return "libvulkan.so.1"
 }
