@@ -13,6 +13,10 @@
 //   - Results do not depend on the number of threads, bit for bit. Reductions over
 //     rows are cut into fixed chunks; there are no floating-point atomics.
 //   - Zero rows or columns are legal and do nothing.
+//   - There are two floating types, Info.Float and Info.Act; on most devices they are
+//     one. Where Act is narrower, activations and their gradients are Act: in the comments
+//     below, what is [T,...] or DLogits, but not Mean, Rstd, LSE and Delta. All else is
+//     Float, and so is every sum. Values are rounded to Act when they are stored.
 //   - The zero Tensor stands for "absent" where an argument is optional.
 //   - Calls may only enqueue; Download and Sync block. After the first step no call
 //     allocates Go memory.
@@ -105,6 +109,14 @@ func (t Tensor) String() string {
 	return fmt.Sprintf("%s[%dx%d]", t.DType, t.Rows, t.Cols)
 }
 
+// Activations returns the type of activations.
+func (i Info) Activations() DType {
+	if i.Act == None {
+		return i.Float
+	}
+	return i.Act
+}
+
 // Activation is a point-wise non-linearity.
 type Activation uint8
 
@@ -121,7 +133,8 @@ type Info struct {
 	Kind        string // "cpu", "reference", "cuda", "vulkan"
 	ISA         string // "avx512", "avx2", "portable", "go"; empty off the CPU
 	Threads     int
-	Float       DType // the type of parameters and activations
+	Float       DType // the type of parameters, their gradients, statistics, logits and losses
+	Act         DType // the type of activations; None means Float
 	MemoryBytes int64 // 0 if unknown
 }
 
@@ -167,7 +180,8 @@ type Drop struct {
 }
 
 // GemmArgs is C = act(Alpha op(A) op(B) + Beta C + bias), op(X) = X or its transpose.
-// op(A) is [M,K], op(B) is [K,N], C is [M,N].
+// op(A) is [M,K], op(B) is [K,N], C is [M,N]. A and B are both Act, or both Float; C and
+// Pre are both of A's type, or both Float.
 type GemmArgs struct {
 	C, A, B        Tensor
 	TransA, TransB bool
@@ -233,7 +247,7 @@ type EmbedArgs struct {
 	Word, Position, Type  Tensor // [V,H], [P,H], [Y,H]
 }
 
-// CrossEntropyArgs: per row of Logits [n,V], with p = softmax(logits):
+// CrossEntropyArgs: per row of Logits [n,V], which are Float, with p = softmax(logits):
 // Loss = LSE - logits[label], Entropy = -sum p log p, LSE = log sum exp logits,
 // Correct = 1 if label is the first index of the largest logit, else 0. A label of -100
 // gives Loss 0 and Correct 0 (Entropy and LSE as usual). All in one pass over the logits.
@@ -244,7 +258,7 @@ type CrossEntropyArgs struct {
 }
 
 // CrossEntropyBackwardArgs: DLogits = Scale * (softmax(Logits) - onehot(label)), 0 in rows
-// labelled -100. DLogits may be Logits itself.
+// labelled -100. DLogits is Act, Logits Float; where these are one, DLogits may be Logits itself.
 type CrossEntropyBackwardArgs struct {
 	DLogits     Tensor // [n,V]
 	Logits, LSE Tensor
@@ -260,9 +274,10 @@ type CrossEntropyBackwardArgs struct {
 //	Param -= LR * WeightDecay * Param
 //	Param -= LR * (M / (1-Beta1^Step)) / (sqrt(V / (1-Beta2^Step)) + Eps)
 //
-// Grad is set to zero afterwards. ClipNorm 0 means no clipping (SumSq may then be absent).
+// Grad is set to zero afterwards. Half, if present, receives the new Param rounded to Act. ClipNorm 0 means no clipping (SumSq may then be absent).
 type AdamWArgs struct {
 	Param, Grad, M, V            Tensor
+	Half                         Tensor // Act [1,n]; optional, where Act is not Float
 	SumSq                        Tensor // F64 or device float [1,1]: sum of squares of all gradients, before GradScale
 	ClipNorm, GradScale          float64
 	LR, Beta1, Beta2, Eps, Decay float64
@@ -274,10 +289,12 @@ type AdamWArgs struct {
 type Kernels interface {
 	Zero(x Tensor) error
 	Copy(dst, src Tensor) error // same shape, any strides
-	Add(y, x Tensor) error      // y += x
+	Add(y, x Tensor) error      // y += x, both Float or both Act
+	// Convert: dst = src rounded to dst's type, same shape, any strides; one is Float, the other Act.
+	Convert(dst, src Tensor) error
 
 	Gemm(a GemmArgs) error
-	// ColSum: dst [1,N] += sum over the rows of src [M,N] (the gradient of a bias).
+	// ColSum: dst [1,N] += sum over the rows of src [M,N] (the gradient of a bias); dst is Float.
 	ColSum(dst, src Tensor) error
 	// GeluBackward: dx = dy * act'(pre), all [M,N]; dx may be dy itself.
 	GeluBackward(dx, dy, pre Tensor, act Activation) error
@@ -286,9 +303,9 @@ type Kernels interface {
 	TanhBackward(dx, dy, y Tensor) error
 
 	Embed(a EmbedArgs) error
-	// GatherRows: dst_i = src[index_i]; index is I32 [1,n].
+	// GatherRows: dst_i = src[index_i]; index is I32 [1,n]; dst and src are both Float or both Act.
 	GatherRows(dst, src, index Tensor) error
-	// ScatterAddRows: dst[index_i] += src_i, for i ascending (indices may repeat).
+	// ScatterAddRows: dst[index_i] += src_i, for i ascending (indices may repeat); src is Act, dst Float or Act.
 	ScatterAddRows(dst, src, index Tensor) error
 	// Dropout: y = dropout(x), [T,H]; its own backward pass with dy for x. y may be x itself.
 	Dropout(y, x Tensor, d Drop) error

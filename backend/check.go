@@ -7,6 +7,7 @@ import "sift/fault"
 type checks struct {
 	op    string
 	float DType
+	act   DType
 	err   error
 }
 
@@ -25,6 +26,15 @@ func (c *checks) want(name string, t Tensor, dtype DType, rows, cols int) {
 		c.fail("%s is %s, want %s[%dx%d]", name, t.String(), dtype.String(), rows, cols)
 	case !inside(t):
 		c.fail("%s is %s at %d with stride %d, outside its buffer of %d bytes", name, t.String(), t.Off, t.Stride, t.Buf.Bytes())
+	}
+}
+
+// either requires t to be a rows x cols view of Float or of Act.
+func (c *checks) either(name string, t Tensor, rows, cols int) {
+	if t.DType == c.act {
+		c.want(name, t, c.act, rows, cols)
+	} else {
+		c.want(name, t, c.float, rows, cols)
 	}
 }
 

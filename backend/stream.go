@@ -10,17 +10,24 @@ import "sift/fault"
 type Stream struct {
 	dev   Device
 	float DType
+	act   DType
 	err   error
 }
 
 // NewStream returns a Stream on dev.
-func NewStream(dev Device) *Stream { return &Stream{dev: dev, float: dev.Info().Float} }
+func NewStream(dev Device) *Stream {
+	info := dev.Info()
+	return &Stream{dev: dev, float: info.Float, act: info.Activations()}
+}
 
 // Device returns the device behind the stream.
 func (s *Stream) Device() Device { return s.dev }
 
-// Float returns the type of parameters and activations on the device.
+// Float returns the type of parameters, statistics and losses on the device.
 func (s *Stream) Float() DType { return s.float }
+
+// Act returns the type of activations on the device, which may be Float.
+func (s *Stream) Act() DType { return s.act }
 
 // Err returns the first error so far, without waiting for enqueued work.
 func (s *Stream) Err() error { return s.err }
@@ -42,7 +49,7 @@ func (s *Stream) Sync() error {
 }
 
 // begin starts the checks of a call.
-func (s *Stream) begin(op string) checks { return checks{op: op, float: s.float} }
+func (s *Stream) begin(op string) checks { return checks{op: op, float: s.float, act: s.act} }
 
 // ready reports whether the call may go to the device: its checks found nothing.
 func (s *Stream) ready(c *checks) bool {

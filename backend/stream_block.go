@@ -7,13 +7,13 @@ func (s *Stream) LayerNorm(a LayerNormArgs) {
 	}
 	c := s.begin("layer norm")
 	t, h := a.X.Rows, a.X.Cols
-	c.want("X", a.X, c.float, t, h)
-	c.want("Y", a.Y, c.float, t, h)
+	c.want("X", a.X, c.act, t, h)
+	c.want("Y", a.Y, c.act, t, h)
 	if a.Z.Absent() && (!a.Residual.Absent() || a.Drop.P != 0) {
 		c.fail("Z is absent, with residual %s and dropout %g", a.Residual.String(), a.Drop.P)
 	}
-	c.maybe("Z", a.Z, c.float, t, h)
-	c.maybe("Residual", a.Residual, c.float, t, h)
+	c.maybe("Z", a.Z, c.act, t, h)
+	c.maybe("Residual", a.Residual, c.act, t, h)
 	c.want("Mean", a.Mean, c.float, t, 1)
 	c.want("Rstd", a.Rstd, c.float, t, 1)
 	c.want("Gamma", a.Gamma, c.float, 1, h)
@@ -40,10 +40,10 @@ func (s *Stream) LayerNormBackward(a LayerNormBackwardArgs) {
 	}
 	c := s.begin("layer norm backward")
 	t, h := a.DY.Rows, a.DY.Cols
-	c.want("DY", a.DY, c.float, t, h)
-	c.want("Z", a.Z, c.float, t, h)
-	c.want("DZ", a.DZ, c.float, t, h)
-	c.maybe("DX", a.DX, c.float, t, h)
+	c.want("DY", a.DY, c.act, t, h)
+	c.want("Z", a.Z, c.act, t, h)
+	c.want("DZ", a.DZ, c.act, t, h)
+	c.maybe("DX", a.DX, c.act, t, h)
 	c.want("Mean", a.Mean, c.float, t, 1)
 	c.want("Rstd", a.Rstd, c.float, t, 1)
 	c.want("Gamma", a.Gamma, c.float, 1, h)
@@ -73,9 +73,9 @@ func (s *Stream) Attention(a AttentionArgs) {
 	c := s.begin("attention")
 	t, h := a.Out.Rows, a.Out.Cols
 	c.heads(a.Heads, h)
-	c.want("Out", a.Out, c.float, t, h)
+	c.want("Out", a.Out, c.act, t, h)
 	c.want("LSE", a.LSE, c.float, t, a.Heads)
-	c.want("QKV", a.QKV, c.float, t, 3*h)
+	c.want("QKV", a.QKV, c.act, t, 3*h)
 	c.layout(a.Layout, t)
 	c.drop(a.Drop, t)
 	c.apart("Out", a.Out, "QKV", a.QKV)
@@ -94,12 +94,12 @@ func (s *Stream) AttentionBackward(a AttentionBackwardArgs) {
 	c := s.begin("attention backward")
 	t, h := a.DOut.Rows, a.DOut.Cols
 	c.heads(a.Heads, h)
-	c.want("DOut", a.DOut, c.float, t, h)
-	c.want("Out", a.Out, c.float, t, h)
+	c.want("DOut", a.DOut, c.act, t, h)
+	c.want("Out", a.Out, c.act, t, h)
 	c.want("LSE", a.LSE, c.float, t, a.Heads)
 	c.want("Delta", a.Delta, c.float, t, a.Heads)
-	c.want("QKV", a.QKV, c.float, t, 3*h)
-	c.want("DQKV", a.DQKV, c.float, t, 3*h)
+	c.want("QKV", a.QKV, c.act, t, 3*h)
+	c.want("DQKV", a.DQKV, c.act, t, 3*h)
 	c.layout(a.Layout, t)
 	c.drop(a.Drop, t)
 	c.apart("DQKV", a.DQKV, "QKV", a.QKV)

@@ -10,19 +10,27 @@ func (s *Stream) Gemm(a GemmArgs) {
 	if a.TransA {
 		k = a.A.Rows
 	}
-	c.want("C", a.C, c.float, m, n)
+	// A and B are of one type; C and Pre of that or Float.
+	in, out := c.float, c.float
+	if a.A.DType == c.act {
+		in = c.act
+	}
+	if a.C.DType == c.act {
+		out = in
+	}
+	c.want("C", a.C, out, m, n)
 	if a.TransA {
-		c.want("A (transposed)", a.A, c.float, k, m)
+		c.want("A (transposed)", a.A, in, k, m)
 	} else {
-		c.want("A", a.A, c.float, m, k)
+		c.want("A", a.A, in, m, k)
 	}
 	if a.TransB {
-		c.want("B (transposed)", a.B, c.float, n, k)
+		c.want("B (transposed)", a.B, in, n, k)
 	} else {
-		c.want("B", a.B, c.float, k, n)
+		c.want("B", a.B, in, k, n)
 	}
 	c.maybe("Bias", a.Bias, c.float, 1, n)
-	c.maybe("Pre", a.Pre, c.float, m, n)
+	c.maybe("Pre", a.Pre, out, m, n)
 	c.activation(a.Act)
 	c.apart("C", a.C, "A", a.A)
 	c.apart("C", a.C, "B", a.B)
@@ -42,7 +50,7 @@ func (s *Stream) ColSum(dst, src Tensor) {
 		return
 	}
 	c := s.begin("column sum")
-	c.want("src", src, c.float, src.Rows, src.Cols)
+	c.want("src", src, c.act, src.Rows, src.Cols)
 	c.want("dst", dst, c.float, 1, src.Cols)
 	c.apart("dst", dst, "src", src)
 	if s.ready(&c) {
@@ -56,9 +64,9 @@ func (s *Stream) GeluBackward(dx, dy, pre Tensor, act Activation) {
 		return
 	}
 	c := s.begin("gelu backward")
-	c.want("dy", dy, c.float, dy.Rows, dy.Cols)
-	c.want("dx", dx, c.float, dy.Rows, dy.Cols)
-	c.want("pre", pre, c.float, dy.Rows, dy.Cols)
+	c.want("dy", dy, c.act, dy.Rows, dy.Cols)
+	c.want("dx", dx, c.act, dy.Rows, dy.Cols)
+	c.want("pre", pre, c.act, dy.Rows, dy.Cols)
 	c.activation(act)
 	c.apartOrSame("dx", dx, "dy", dy)
 	c.apart("dx", dx, "pre", pre)
@@ -73,8 +81,8 @@ func (s *Stream) Tanh(y, x Tensor) {
 		return
 	}
 	c := s.begin("tanh")
-	c.want("x", x, c.float, x.Rows, x.Cols)
-	c.want("y", y, c.float, x.Rows, x.Cols)
+	c.want("x", x, c.act, x.Rows, x.Cols)
+	c.want("y", y, c.act, x.Rows, x.Cols)
 	c.apart("y", y, "x", x)
 	if s.ready(&c) {
 		s.ran(c.op, s.dev.Tanh(y, x))
@@ -87,9 +95,9 @@ func (s *Stream) TanhBackward(dx, dy, y Tensor) {
 		return
 	}
 	c := s.begin("tanh backward")
-	c.want("dy", dy, c.float, dy.Rows, dy.Cols)
-	c.want("dx", dx, c.float, dy.Rows, dy.Cols)
-	c.want("y", y, c.float, dy.Rows, dy.Cols)
+	c.want("dy", dy, c.act, dy.Rows, dy.Cols)
+	c.want("dx", dx, c.act, dy.Rows, dy.Cols)
+	c.want("y", y, c.act, dy.Rows, dy.Cols)
 	c.apartOrSame("dx", dx, "dy", dy)
 	c.apart("dx", dx, "y", y)
 	if s.ready(&c) {

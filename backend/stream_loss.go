@@ -39,7 +39,7 @@ func (s *Stream) CrossEntropyBackward(a CrossEntropyBackwardArgs) {
 	c := s.begin("cross-entropy backward")
 	n, v := a.Logits.Rows, a.Logits.Cols
 	c.want("Logits", a.Logits, c.float, n, v)
-	c.want("DLogits", a.DLogits, c.float, n, v)
+	c.want("DLogits", a.DLogits, c.act, n, v)
 	c.want("LSE", a.LSE, c.float, n, 1)
 	c.want("Labels", a.Labels, I32, 1, n)
 	c.apartOrSame("DLogits", a.DLogits, "Logits", a.Logits)
@@ -75,6 +75,10 @@ func (s *Stream) AdamW(a AdamWArgs) {
 	c.want("Grad", a.Grad, c.float, 1, n)
 	c.want("M", a.M, c.float, 1, n)
 	c.want("V", a.V, c.float, 1, n)
+	c.maybe("Half", a.Half, c.act, 1, n)
+	if !a.Half.Absent() && c.act == c.float {
+		c.fail("Half is %s on a device with one type", a.Half.String())
+	}
 	if a.ClipNorm != 0 && a.SumSq.Absent() {
 		c.fail("SumSq is absent, with ClipNorm %g", a.ClipNorm)
 	}
@@ -92,6 +96,10 @@ func (s *Stream) AdamW(a AdamWArgs) {
 	c.apart("Grad", a.Grad, "M", a.M)
 	c.apart("Grad", a.Grad, "V", a.V)
 	c.apart("M", a.M, "V", a.V)
+	c.apart("Half", a.Half, "Param", a.Param)
+	c.apart("Half", a.Half, "Grad", a.Grad)
+	c.apart("Half", a.Half, "M", a.M)
+	c.apart("Half", a.Half, "V", a.V)
 	if s.ready(&c) {
 		s.ran(c.op, s.dev.AdamW(a))
 	}

@@ -35,11 +35,25 @@ func (s *Stream) Add(y, x Tensor) {
 		return
 	}
 	c := s.begin("add")
-	c.want("x", x, c.float, x.Rows, x.Cols)
-	c.want("y", y, c.float, x.Rows, x.Cols)
+	c.either("x", x, x.Rows, x.Cols)
+	c.want("y", y, x.DType, x.Rows, x.Cols)
 	c.apart("y", y, "x", x)
 	if s.ready(&c) {
 		s.ran(c.op, s.dev.Add(y, x))
+	}
+}
+
+// Convert sets dst to src rounded to dst's type; one is Float, the other Act.
+func (s *Stream) Convert(dst, src Tensor) {
+	if s.err != nil {
+		return
+	}
+	c := s.begin("convert")
+	c.either("src", src, src.Rows, src.Cols)
+	c.either("dst", dst, src.Rows, src.Cols)
+	c.apart("dst", dst, "src", src)
+	if s.ready(&c) {
+		s.ran(c.op, s.dev.Convert(dst, src))
 	}
 }
 
@@ -50,7 +64,7 @@ func (s *Stream) Embed(a EmbedArgs) {
 	}
 	c := s.begin("embed")
 	t, h := a.Out.Rows, a.Out.Cols
-	c.want("Out", a.Out, c.float, t, h)
+	c.want("Out", a.Out, c.act, t, h)
 	c.want("IDs", a.IDs, I32, 1, t)
 	c.want("Positions", a.Positions, I32, 1, t)
 	c.want("Word", a.Word, c.float, a.Word.Rows, h)
@@ -74,8 +88,8 @@ func (s *Stream) GatherRows(dst, src, index Tensor) {
 		return
 	}
 	c := s.begin("gather rows")
-	c.want("src", src, c.float, src.Rows, src.Cols)
-	c.want("dst", dst, c.float, dst.Rows, src.Cols)
+	c.either("src", src, src.Rows, src.Cols)
+	c.want("dst", dst, src.DType, dst.Rows, src.Cols)
 	c.want("index", index, I32, 1, dst.Rows)
 	c.apart("dst", dst, "src", src)
 	if s.ready(&c) {
@@ -89,8 +103,8 @@ func (s *Stream) ScatterAddRows(dst, src, index Tensor) {
 		return
 	}
 	c := s.begin("scatter-add rows")
-	c.want("src", src, c.float, src.Rows, src.Cols)
-	c.want("dst", dst, c.float, dst.Rows, src.Cols)
+	c.want("src", src, c.act, src.Rows, src.Cols)
+	c.either("dst", dst, dst.Rows, src.Cols)
 	c.want("index", index, I32, 1, src.Rows)
 	c.apart("dst", dst, "src", src)
 	if s.ready(&c) {
@@ -104,8 +118,8 @@ func (s *Stream) Dropout(y, x Tensor, d Drop) {
 		return
 	}
 	c := s.begin("dropout")
-	c.want("x", x, c.float, x.Rows, x.Cols)
-	c.want("y", y, c.float, x.Rows, x.Cols)
+	c.want("x", x, c.act, x.Rows, x.Cols)
+	c.want("y", y, c.act, x.Rows, x.Cols)
 	c.drop(d, x.Rows)
 	c.apartOrSame("y", y, "x", x)
 	if s.ready(&c) {

@@ -47,15 +47,24 @@ func (t *stats) part(i, lo, k int) backend.Tensor {
 	return t.dev.ColRange(i*t.n+lo, k).Reshape(k, 1)
 }
 
+// gradientOf returns the memory for the gradient of logits: their own unless activations
+// have another type.
+func (a *allocator) gradientOf(logits backend.Tensor) backend.Tensor {
+	if a.act == a.float {
+		return logits
+	}
+	return a.acts(logits.Rows, logits.Cols)
+}
+
 // crossEntropy fills rows [lo, lo+k) from logits [k,C] and labels [1,k]. With scale
-// other than 0 it then overwrites logits with their gradient times scale.
-func (t *stats) crossEntropy(s *backend.Stream, lo int, logits, labels backend.Tensor, scale float64) {
+// other than 0 it then sets dlogits, which may be logits, to their gradient times scale.
+func (t *stats) crossEntropy(s *backend.Stream, lo int, dlogits, logits, labels backend.Tensor, scale float64) {
 	k := logits.Rows
 	lse := t.part(2, lo, k)
 	s.CrossEntropy(backend.CrossEntropyArgs{Loss: t.part(0, lo, k), Entropy: t.part(1, lo, k), LSE: lse,
 		Correct: t.part(3, lo, k), Logits: logits, Labels: labels})
 	if scale != 0 {
-		s.CrossEntropyBackward(backend.CrossEntropyBackwardArgs{DLogits: logits, Logits: logits, LSE: lse,
+		s.CrossEntropyBackward(backend.CrossEntropyBackwardArgs{DLogits: dlogits, Logits: logits, LSE: lse,
 			Labels: labels, Scale: scale})
 	}
 }

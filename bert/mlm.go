@@ -17,6 +17,7 @@ type mlmScratch struct {
 	chunk              int
 	x, pre, u, y       backend.Tensor // [chunk,H]
 	mean, rstd, logits backend.Tensor // [chunk,1], [chunk,1], [chunk,V]
+	dlogits            backend.Tensor // [chunk,V]; logits itself where activations have their type
 	dy, dz             backend.Tensor // [chunk,H]
 }
 
@@ -28,15 +29,16 @@ func chunkRows(vocab int) int { return min(512, max(16, chunkLogits/vocab/16*16)
 func (a *allocator) mlm(c Config, labelled int) mlmScratch {
 	m := mlmScratch{chunk: chunkRows(c.Vocab)}
 	r, h := min(m.chunk, max(labelled, 16)), c.Hidden
-	m.x, m.pre, m.u, m.y = a.floats(r, h), a.floats(r, h), a.floats(r, h), a.floats(r, h)
+	m.x, m.pre, m.u, m.y = a.acts(r, h), a.acts(r, h), a.acts(r, h), a.acts(r, h)
 	m.mean, m.rstd, m.logits = a.floats(r, 1), a.floats(r, 1), a.floats(r, c.Vocab)
-	m.dy, m.dz = a.floats(r, h), a.floats(r, h)
+	m.dlogits = a.gradientOf(m.logits)
+	m.dy, m.dz = a.acts(r, h), a.acts(r, h)
 	return m
 }
 
 // rows returns the scratch for a chunk of k rows.
 func (m mlmScratch) rows(k int) mlmScratch {
-	for _, t := range [...]*backend.Tensor{&m.x, &m.pre, &m.u, &m.y, &m.mean, &m.rstd, &m.logits, &m.dy, &m.dz} {
+	for _, t := range [...]*backend.Tensor{&m.x, &m.pre, &m.u, &m.y, &m.mean, &m.rstd, &m.logits, &m.dlogits, &m.dy, &m.dz} {
 		*t = t.RowRange(0, k)
 	}
 	return m
@@ -53,10 +55,10 @@ func (l *mlmHead) forward(s *backend.Stream, c *mlmScratch, x, index backend.Ten
 	l.decoder.forward(s, c.logits, c.y, backend.Linear, backend.Tensor{})
 }
 
-// backward takes the gradient of the logits in c and adds that of rows index to dx, if
+// backward takes c.dlogits and adds that of rows index to dx, if
 // present.
 func (l *mlmHead) backward(s *backend.Stream, c *mlmScratch, dx, index backend.Tensor) {
-	l.decoder.backward(s, c.dy, c.logits, c.y, 0)
+	l.decoder.backward(s, c.dy, c.dlogits, c.y, 0)
 	l.norm.backward(s, c.dz, backend.Tensor{}, c.dy, c.acts(), backend.Drop{})
 	s.GeluBackward(c.dz, c.dz, c.pre, l.act)
 	if dx.Absent() {
@@ -76,7 +78,7 @@ func (h *heads) mlmLosses(s *backend.Stream, dx, x backend.Tensor, in *inputs, s
 		c := h.m.rows(k)
 		index := in.mlmRows.ColRange(lo, k)
 		h.mlm.forward(s, &c, x, index)
-		h.mlmStats.crossEntropy(s, lo, c.logits, in.mlmLabels.ColRange(lo, k), scale)
+		h.mlmStats.crossEntropy(s, lo, c.dlogits, c.logits, in.mlmLabels.ColRange(lo, k), scale)
 		if scale != 0 {
 			h.mlm.backward(s, &c, dx, index)
 		}

@@ -18,6 +18,7 @@ type Model struct {
 
 	s           *backend.Stream
 	flat, grads backend.Tensor // [1,FlatLen]
+	half        backend.Tensor // flat rounded to the type of activations, for products; absent where that is flat's
 	arena       *backend.Arena // of the heads
 	memory      int64
 
@@ -68,6 +69,12 @@ func newModel(dev backend.Device, cfg Config, limits Limits) (*Model, error) {
 		}
 		m.memory += t.Buf.Bytes()
 	}
+	if m.s.Act() != m.s.Float() {
+		if m.half, err = backend.Alloc(dev, m.s.Act(), 1, n); err != nil {
+			return m, err
+		}
+		m.memory += m.half.Buf.Bytes()
+	}
 	if err := m.allocateHeads(); err != nil {
 		return m, err
 	}
@@ -104,7 +111,7 @@ func (l Limits) validate(cfg Config) error {
 // allocateHeads takes the memory of the heads, first counting it.
 func (m *Model) allocateHeads() error {
 	take := func(arena *backend.Arena) error {
-		a := &allocator{arena: arena, float: m.s.Float()}
+		a := newAllocator(arena, m.s)
 		h := &m.heads
 		if m.cfg.HasMLM {
 			h.m = a.mlm(m.cfg, m.limits.Labelled)
@@ -142,12 +149,12 @@ func (m *Model) Free() error {
 	if m.arena != nil {
 		first(m.arena.Free())
 	}
-	for _, t := range []backend.Tensor{m.flat, m.grads} {
+	for _, t := range []backend.Tensor{m.flat, m.grads, m.half} {
 		if !t.Absent() {
 			first(t.Buf.Free())
 		}
 	}
-	m.memory, m.arena, m.flat, m.grads = 0, nil, backend.Tensor{}, backend.Tensor{}
+	m.memory, m.arena, m.flat, m.grads, m.half = 0, nil, backend.Tensor{}, backend.Tensor{}, backend.Tensor{}
 	return err
 }
 
@@ -160,8 +167,20 @@ func (m *Model) Limits() Limits { return m.limits }
 // Params lists the parameters in the order of the flat buffers.
 func (m *Model) Params() []Param { return m.params }
 
-// Parameters returns the flat buffer [1,FlatLen] of all parameters.
+// Parameters returns the flat buffer [1,FlatLen] of all parameters. Whoever writes to it
+// must call Refresh, or write Half too.
 func (m *Model) Parameters() backend.Tensor { return m.flat }
+
+// Half returns Parameters rounded to the type of activations, which matrix products read;
+// it is absent where that is the type of Parameters.
+func (m *Model) Half() backend.Tensor { return m.half }
+
+// Refresh sets Half from Parameters.
+func (m *Model) Refresh() {
+	if !m.half.Absent() {
+		m.s.Convert(m.half, m.flat)
+	}
+}
 
 // Grads returns the flat buffer of all gradients, laid out as Parameters. Backward adds
 // to it; the optimiser's step zeroes what it reads. Where a parameter is not trainable
@@ -194,7 +213,8 @@ func (m *Model) Init(seed uint64) error {
 			return err
 		}
 	}
-	return nil
+	m.Refresh()
+	return m.s.Err()
 }
 
 // SetWeights uploads all parameters; w must pass Check.
@@ -207,7 +227,8 @@ func (m *Model) SetWeights(w Weights) error {
 			return err
 		}
 	}
-	return nil
+	m.Refresh()
+	return m.s.Err()
 }
 
 // Weights downloads all parameters.

@@ -7,25 +7,28 @@ import "sift/backend"
 type pooledScratch struct {
 	first, pre, pooled, dropped backend.Tensor // [S,H]
 	nsp, class                  backend.Tensor // [S,2], [S,C]
+	dnsp, dclass                backend.Tensor // the same; nsp and class themselves where activations have their type
 	dpooled, dfirst             backend.Tensor // [S,H]
 }
 
 func (a *allocator) pooled(c Config, seqs int) pooledScratch {
 	h := c.Hidden
-	p := pooledScratch{first: a.floats(seqs, h), pre: a.floats(seqs, h), pooled: a.floats(seqs, h),
-		dropped: a.floats(seqs, h), dpooled: a.floats(seqs, h), dfirst: a.floats(seqs, h)}
+	p := pooledScratch{first: a.acts(seqs, h), pre: a.acts(seqs, h), pooled: a.acts(seqs, h),
+		dropped: a.acts(seqs, h), dpooled: a.acts(seqs, h), dfirst: a.acts(seqs, h)}
 	if c.HasNSP {
 		p.nsp = a.floats(seqs, 2)
+		p.dnsp = a.gradientOf(p.nsp)
 	}
 	if c.Classes > 0 {
 		p.class = a.floats(seqs, c.Classes)
+		p.dclass = a.gradientOf(p.class)
 	}
 	return p
 }
 
 // rows returns the scratch for k sequences.
 func (p pooledScratch) rows(k int) pooledScratch {
-	for _, t := range [...]*backend.Tensor{&p.first, &p.pre, &p.pooled, &p.dropped, &p.nsp, &p.class, &p.dpooled, &p.dfirst} {
+	for _, t := range [...]*backend.Tensor{&p.first, &p.pre, &p.pooled, &p.dropped, &p.nsp, &p.class, &p.dnsp, &p.dclass, &p.dpooled, &p.dfirst} {
 		if !t.Absent() {
 			*t = t.RowRange(0, k)
 		}
@@ -64,9 +67,9 @@ func (h *heads) pooledLosses(s *backend.Stream, dx, x backend.Tensor, w *Workspa
 		h.nsp.forward(s, p.nsp, p.pooled, backend.Linear, backend.Tensor{})
 		h.nspStats.n = in.seqs
 		k := scale / float64(max(in.nspCounted, 1))
-		h.nspStats.crossEntropy(s, 0, p.nsp, in.nspLabels, k)
+		h.nspStats.crossEntropy(s, 0, p.dnsp, p.nsp, in.nspLabels, k)
 		if scale != 0 {
-			h.nsp.backward(s, p.dpooled, p.nsp, p.pooled, beta)
+			h.nsp.backward(s, p.dpooled, p.dnsp, p.pooled, beta)
 			beta = 1
 		}
 	}
@@ -75,12 +78,12 @@ func (h *heads) pooledLosses(s *backend.Stream, dx, x backend.Tensor, w *Workspa
 		input := h.classify(s, &p, d)
 		h.classStats.n = in.seqs
 		k := scale / float64(max(in.labelsCounted, 1))
-		h.classStats.crossEntropy(s, 0, p.class, in.labels, k)
+		h.classStats.crossEntropy(s, 0, p.dclass, p.class, in.labels, k)
 		if scale != 0 {
 			if d.P == 0 {
-				h.classifier.backward(s, p.dpooled, p.class, input, beta)
+				h.classifier.backward(s, p.dpooled, p.dclass, input, beta)
 			} else {
-				h.classifier.backward(s, p.dfirst, p.class, input, 0)
+				h.classifier.backward(s, p.dfirst, p.dclass, input, 0)
 				s.Dropout(p.dfirst, p.dfirst, d)
 				if beta == 0 {
 					s.Copy(p.dpooled, p.dfirst)

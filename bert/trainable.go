@@ -147,6 +147,9 @@ func (m *Model) bound(role string) (value, grad backend.Tensor) {
 func (m *Model) linear(weight, bias string) linear {
 	var l linear
 	l.W, l.DW = m.bound(weight)
+	if !m.half.Absent() {
+		l.W = m.params[m.index[weight]].part(m.half)
+	}
 	l.B, l.DB = m.bound(bias)
 	return l
 }

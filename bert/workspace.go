@@ -110,7 +110,7 @@ func (w *Workspace) Free() error {
 
 // allocate takes every tensor from arena. It runs twice, first to count.
 func (w *Workspace) allocate(arena *backend.Arena) error {
-	a := &allocator{arena: arena, float: w.m.s.Float()}
+	a := newAllocator(arena, w.m.s)
 	c, l := w.m.cfg, w.opt.Limits
 	t, h := l.Rows, c.Hidden
 	w.in = newInputs(a, l)
@@ -120,7 +120,7 @@ func (w *Workspace) allocate(arena *backend.Arena) error {
 	var sharedX backend.Tensor
 	for n := range w.x {
 		if w.keepsInput(n) || sharedX.Absent() {
-			w.x[n] = a.floats(t, h)
+			w.x[n] = a.acts(t, h)
 			if !w.keepsInput(n) {
 				sharedX = w.x[n]
 			}
@@ -141,15 +141,15 @@ func (w *Workspace) allocate(arena *backend.Arena) error {
 		}
 	}
 	if w.opt.Grads && w.lowest <= c.Layers {
-		w.g0, w.g1, w.g2 = a.floats(t, h), a.floats(t, h), a.floats(t, h)
-		w.big, w.delta = a.floats(t, max(c.Intermediate, 3*h)), a.floats(t, c.Heads)
+		w.g0, w.g1, w.g2 = a.acts(t, h), a.acts(t, h), a.acts(t, h)
+		w.big, w.delta = a.acts(t, max(c.Intermediate, 3*h)), a.floats(t, c.Heads)
 		w.tmp = w.g1 // the forward pass is over when the backward pass begins
 	} else {
-		w.tmp = a.floats(t, h)
+		w.tmp = a.acts(t, h)
 	}
 	w.embed = normActs{w.tmp, a.floats(t, 1), a.floats(t, 1)}
 	if w.lowest == StageEmbeddings {
-		w.embed.Z = a.floats(t, h)
+		w.embed.Z = a.acts(t, h)
 	}
 	return a.err
 }
@@ -175,8 +175,13 @@ func (w *Workspace) Load(b *Batch) error {
 // allocator takes tensors from an arena and keeps the first error.
 type allocator struct {
 	arena *backend.Arena
-	float backend.DType
+	float backend.DType // statistics, logits, losses
+	act   backend.DType // activations
 	err   error
+}
+
+func newAllocator(arena *backend.Arena, s *backend.Stream) *allocator {
+	return &allocator{arena: arena, float: s.Float(), act: s.Act()}
 }
 
 func (a *allocator) alloc(d backend.DType, rows, cols int) backend.Tensor {
@@ -189,10 +194,11 @@ func (a *allocator) alloc(d backend.DType, rows, cols int) backend.Tensor {
 }
 
 func (a *allocator) floats(rows, cols int) backend.Tensor { return a.alloc(a.float, rows, cols) }
+func (a *allocator) acts(rows, cols int) backend.Tensor   { return a.alloc(a.act, rows, cols) }
 func (a *allocator) ints(rows, cols int) backend.Tensor   { return a.alloc(backend.I32, rows, cols) }
 
 func (a *allocator) norm(t, h int) normActs {
-	return normActs{a.floats(t, h), a.floats(t, 1), a.floats(t, 1)}
+	return normActs{a.acts(t, h), a.floats(t, 1), a.floats(t, 1)}
 }
 
 // block allocates a block's activations; without keep, what only its backward pass
@@ -200,12 +206,12 @@ func (a *allocator) norm(t, h int) normActs {
 func (a *allocator) block(c Config, t int, keep bool) blockActs {
 	h := c.Hidden
 	b := blockActs{
-		attention: attentionActs{a.floats(t, 3*h), a.floats(t, h), a.floats(t, c.Heads), a.norm(t, h)},
-		y1:        a.floats(t, h),
-		ff:        feedForwardActs{u: a.floats(t, c.Intermediate)},
+		attention: attentionActs{a.acts(t, 3*h), a.acts(t, h), a.floats(t, c.Heads), a.norm(t, h)},
+		y1:        a.acts(t, h),
+		ff:        feedForwardActs{u: a.acts(t, c.Intermediate)},
 	}
 	if keep {
-		b.ff.pre, b.ff.norm = a.floats(t, c.Intermediate), a.norm(t, h)
+		b.ff.pre, b.ff.norm = a.acts(t, c.Intermediate), a.norm(t, h)
 	} else {
 		b.ff.norm = b.attention.norm
 	}

@@ -24,11 +24,17 @@ type MemoryForecast struct {
 // only counts, and counts the trainable parameters too. What it counts is what they allocate, since it is they who do.
 func forecastMemory(cfg config.Config, model bert.Config, objective bert.Objective, opt sifting.Options, limits bert.Limits) (f MemoryForecast, trainable int, err error) {
 	dev := &tally{float: backend.F32}
+	if cfg.Train.Precision == "bf16" {
+		dev.act = backend.BF16
+	}
 	m, err := bert.NewModel(dev, model, limits)
 	if err != nil {
 		return f, 0, err
 	}
 	f.Parameters, f.Gradients = m.Parameters().Buf.Bytes(), m.Grads().Buf.Bytes()
+	if h := m.Half(); !h.Absent() {
+		f.Parameters += h.Buf.Bytes()
+	}
 	f.Heads, f.Forward = m.HeadBytes(), m.Inference().Bytes()
 	if err := m.SetObjective(objective); err != nil {
 		return f, 0, err
@@ -80,14 +86,14 @@ func stepperBytes(dev *tally, m *bert.Model, opt sifting.Options) (int64, error)
 // so nobody may run a step on it.
 type tally struct {
 	backend.Kernels // nil: none
-	float           backend.DType
+	float, act      backend.DType
 	bytes           int64 // held now
 }
 
 var errCounts = fault.New(fault.Internal, "counting device: it has no memory to read or write")
 
 func (c *tally) Info() backend.Info {
-	return backend.Info{Name: "tally", Description: "counts memory", Kind: "tally", Threads: 1, Float: c.float}
+	return backend.Info{Name: "tally", Description: "counts memory", Kind: "tally", Threads: 1, Float: c.float, Act: c.act}
 }
 
 // Alloc counts bytes and returns a buffer that only knows its size.

@@ -104,7 +104,12 @@ func (o *adamW) step(lr float64, step int, scale float64) error {
 	s := o.model.Stream()
 	param, grad := o.model.Parameters(), o.model.Grads()
 	for _, r := range o.runs {
+		var half backend.Tensor
+		if h := o.model.Half(); !h.Absent() {
+			half = h.ColRange(r.offset, r.length)
+		}
 		s.AdamW(backend.AdamWArgs{
+			Half:  half,
 			Param: param.ColRange(r.offset, r.length), Grad: grad.ColRange(r.offset, r.length),
 			M: o.m.ColRange(r.offset, r.length), V: o.v.ColRange(r.offset, r.length),
 			SumSq: o.sumSq, ClipNorm: o.clip, GradScale: 1 / scale,

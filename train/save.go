@@ -94,6 +94,7 @@ func (t *trainer) restore(c *checkpoint) error {
 			return err
 		}
 	}
+	t.model.Refresh()
 	t.update, t.position, t.totals, t.progress = c.Update, c.Position, c.Totals, c.Progress
 	t.saved = c.Update
 	return nil

@@ -44,6 +44,9 @@ func (d *device) Copy(dst, src backend.Tensor) error {
 	return d.run(C.OP_COPY, unsafe.Pointer(&a))
 }
 
+// Convert is Copy: this device has one floating type.
+func (d *device) Convert(dst, src backend.Tensor) error { return d.Copy(dst, src) }
+
 func (d *device) Add(y, x backend.Tensor) error {
 	a := C.struct_op_map{y: mat(y), x: mat(x)}
 	return d.run(C.OP_ADD, unsafe.Pointer(&a))

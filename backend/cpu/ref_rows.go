@@ -41,6 +41,9 @@ func (r *reference[T]) Copy(dst, src backend.Tensor) error {
 	return nil
 }
 
+// Convert is Copy: this device has one floating type.
+func (r *reference[T]) Convert(dst, src backend.Tensor) error { return r.Copy(dst, src) }
+
 func copyRows[E any](dst, src matrix[E]) {
 	for i := range src.rows {
 		copy(dst.row(i), src.row(i))

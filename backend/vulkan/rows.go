@@ -29,6 +29,9 @@ func (d *device) Copy(dst, src backend.Tensor) error {
 	return d.elementwise("copy", false, [3]backend.Tensor{words(dst), words(src)}, 0)
 }
 
+// Convert is Copy: this device has one floating type.
+func (d *device) Convert(dst, src backend.Tensor) error { return d.Copy(dst, src) }
+
 // Add sets y to y + x.
 func (d *device) Add(y, x backend.Tensor) error {
 	if x.Len() == 0 {
