@@ -1,0 +1,281 @@
+//go:build cuda && cgo && linux
+
+package cuda
+
+/*
+#include <stdlib.h>
+#include "launch.h"
+#include "shim.h"
+*/
+import "C"
+
+import (
+	"fmt"
+	"runtime"
+	"strconv"
+	"unsafe"
+
+	"gorgonia.org/cu"
+
+	"sift/backend"
+	"sift/fault"
+)
+
+// Built says whether this build has CUDA.
+const Built = true
+
+// What the embedded PTX needs: sm_80, and a driver that knows PTX 7.0.
+const (
+	oldestCapability = 80
+	oldestDriver     = 11000
+)
+
+// driver returns why there is no usable driver, nil if there is one.
+func driver() error {
+	var why [256]C.char
+	if C.sift_cuda_status(&why[0], C.int(len(why))) != 0 {
+		return none("%s", C.GoString(&why[0]))
+	}
+	if v := cu.Version(); v < oldestDriver {
+		return none("the driver supports CUDA %s; the kernels need %s", versionText(v), versionText(oldestDriver))
+	}
+	return nil
+}
+
+// versionText writes 12040 as 12.4.
+func versionText(v int) string { return fmt.Sprintf("%d.%d", v/1000, v%1000/10) }
+
+// List returns the devices of the machine, also those too old to open, or why there is
+// no driver.
+func List() ([]Physical, error) {
+	if err := driver(); err != nil {
+		return nil, err
+	}
+	n, err := cu.NumDevices()
+	if err != nil {
+		return nil, none("count devices: %v", codeOf(err))
+	}
+	list := []Physical{}
+	for i := range n {
+		p, _, err := describe(i)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, p)
+	}
+	return list, nil
+}
+
+func describe(i int) (Physical, cu.Device, error) {
+	dev, err := cu.GetDevice(i)
+	if err != nil {
+		return Physical{}, 0, none("device %d: %v", i, codeOf(err))
+	}
+	p := Physical{Index: i, Driver: versionText(cu.Version())}
+	if p.Name, err = dev.Name(); err != nil {
+		return p, dev, none("name of device %d: %v", i, codeOf(err))
+	}
+	major, err := dev.Attribute(cu.ComputeCapabilityMajor)
+	if err != nil {
+		return p, dev, none("capability of device %d: %v", i, codeOf(err))
+	}
+	minor, err := dev.Attribute(cu.ComputeCapabilityMinor)
+	if err != nil {
+		return p, dev, none("capability of device %d: %v", i, codeOf(err))
+	}
+	p.Capability = fmt.Sprintf("%d.%d", major, minor)
+	if p.MemoryBytes, err = dev.TotalMem(); err != nil {
+		return p, dev, none("memory of device %d: %v", i, codeOf(err))
+	}
+	if 10*major+minor < oldestCapability {
+		p.Reason = fmt.Sprintf("its compute capability is %s; the kernels need %d.%d (A100, RTX 30 and newer)", p.Capability, oldestCapability/10, oldestCapability%10)
+	}
+	return p, dev, nil
+}
+
+// device is an open GPU. Its memory and kernels belong to the primary context, which any
+// thread may make current: enter does so around calls of package cu, sift_launch in C.
+type device struct {
+	physical Physical
+	handle   cu.Device
+	context  cu.CUContext
+	stream   cu.Stream
+	act      backend.DType // of activations
+
+	modules map[string]cu.Module // by file
+	kernels map[string]*kernel
+	buffers map[*buffer]bool
+	taken   int64   // bytes of device memory
+	work    *buffer // scratch
+
+	ring         ring
+	statusBuffer *buffer
+	status       C.u64          // address of four words in which kernels report bad indices
+	found        unsafe.Pointer // pinned: the words, as they were downloaded
+	parameters   unsafe.Pointer // of the next launch
+
+	profile  *profile
+	retained bool
+	gone     error // why the device is lost
+	closed   bool
+}
+
+// Open opens a device. Errors are of kind fault.Device.
+func Open(o Options) (backend.Device, error) {
+	list, err := List()
+	if err != nil {
+		return nil, err
+	}
+	index := 0
+	if o.Select != "" {
+		if index, err = strconv.Atoi(o.Select); err != nil || index < 0 || index >= len(list) {
+			return nil, none("no device %q; there are %d", o.Select, len(list))
+		}
+	} else if len(list) == 0 {
+		return nil, none("the driver shows no device")
+	}
+	if why := list[index].Reason; why != "" {
+		return nil, none("%s: %s", list[index].Name, why)
+	}
+	d := &device{physical: list[index], act: backend.F32, modules: map[string]cu.Module{}, kernels: map[string]*kernel{},
+		buffers: map[*buffer]bool{}}
+	switch o.Precision {
+	case backend.None, backend.F32:
+	case backend.BF16:
+		d.act = backend.BF16
+	default:
+		return nil, fault.New(fault.Config, "cuda: no precision %s; there are float32 and bfloat16", o.Precision)
+	}
+	if err := d.setup(); err != nil {
+		if closed := d.Close(); closed != nil && d.gone == nil {
+			return nil, closed
+		}
+		return nil, err
+	}
+	return d, nil
+}
+
+func (d *device) setup() (err error) {
+	if d.handle, err = cu.GetDevice(d.physical.Index); err != nil {
+		return d.failed("open the device", err)
+	}
+	if d.context, err = d.handle.RetainPrimaryCtx(); err != nil {
+		return d.failed("make a context", err)
+	}
+	d.retained = true
+	if err := d.enter(); err != nil {
+		return err
+	}
+	defer d.leave()
+	if d.stream, err = cu.MakeStream(cu.NonBlocking); err != nil {
+		return d.failed("make a stream", err)
+	}
+	if d.ring.host, err = d.pinned(ringParts * partBytes); err != nil {
+		return err
+	}
+	for i := range d.ring.done {
+		if d.ring.done[i], err = cu.MakeEvent(cu.DisableTiming); err != nil {
+			return d.failed("make an event", err)
+		}
+	}
+	if d.found, err = d.pinned(16); err != nil {
+		return err
+	}
+	if d.statusBuffer, err = d.newBuffer(16); err != nil {
+		return err
+	}
+	d.status = C.u64(d.statusBuffer.at)
+	d.parameters = C.calloc(1, maxParams)
+	return nil
+}
+
+// pinned returns host memory that copies need not stage.
+func (d *device) pinned(bytes int) (unsafe.Pointer, error) {
+	var p unsafe.Pointer
+	if r := result(C.cuMemHostAlloc(&p, C.size_t(bytes), 0)); r != success {
+		return nil, d.failed(fmt.Sprintf("%d bytes of pinned memory", bytes), r)
+	}
+	return p, nil
+}
+
+// enter makes the context current on this thread until leave.
+func (d *device) enter() error {
+	if err := d.usable(); err != nil {
+		return err
+	}
+	runtime.LockOSThread()
+	if err := cu.SetCurrentContext(d.context); err != nil {
+		runtime.UnlockOSThread()
+		return d.failed("make the context current", err)
+	}
+	return nil
+}
+
+func (d *device) leave() { runtime.UnlockOSThread() }
+
+// Info describes the device.
+func (d *device) Info() backend.Info {
+	return backend.Info{Name: "cuda:" + strconv.Itoa(d.physical.Index),
+		Description: fmt.Sprintf("%s, compute capability %s, CUDA %s", d.physical.Name, d.physical.Capability, d.physical.Driver),
+		Kind:        "cuda", Float: backend.F32, MemoryBytes: d.physical.MemoryBytes}
+}
+
+// Close gives everything back. A lost device has nothing to give.
+func (d *device) Close() error {
+	if d.closed {
+		return nil
+	}
+	err := d.release()
+	d.closed = true
+	C.free(d.parameters)
+	if d.retained {
+		if e := d.handle.ReleasePrimaryCtx(); e != nil && err == nil && d.gone == nil {
+			err = d.failed("release the context", e)
+		}
+	}
+	return err
+}
+
+// release returns memory, events, modules and the stream; it tells the first error.
+func (d *device) release() error {
+	if !d.retained || d.gone != nil {
+		return nil
+	}
+	if err := d.enter(); err != nil {
+		return err
+	}
+	defer d.leave()
+	var first error
+	note := func(what string, err error) {
+		if err != nil && first == nil {
+			first = d.failed(what, err)
+		}
+	}
+	if d.stream != cu.NoStream {
+		note("wait", d.stream.Synchronize())
+	}
+	if d.profile != nil {
+		d.profile.free(note)
+	}
+	for b := range d.buffers {
+		note("free memory", cu.MemFree(b.at))
+		b.at = 0
+	}
+	for _, p := range []unsafe.Pointer{d.ring.host, d.found} {
+		if p != nil {
+			note("free pinned memory", cu.MemFreeHost(p))
+		}
+	}
+	for i := range d.ring.done {
+		if d.ring.done[i] != (cu.Event{}) {
+			note("destroy an event", cu.DestroyEvent(&d.ring.done[i]))
+		}
+	}
+	for _, m := range d.modules {
+		note("unload kernels", m.Unload())
+	}
+	if d.stream != cu.NoStream {
+		note("destroy the stream", d.stream.Destroy())
+	}
+	return first
+}

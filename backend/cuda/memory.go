@@ -1,0 +1,111 @@
+//go:build cuda && cgo && linux
+
+package cuda
+
+/*
+#include "launch.h"
+*/
+import "C"
+
+import (
+	"sift/backend"
+	"sift/fault"
+
+	"gorgonia.org/cu"
+)
+
+// buffer is device memory; at is 0 once it is freed.
+type buffer struct {
+	dev  *device
+	at   cu.DevicePtr
+	size int64 // as asked for
+}
+
+func (b *buffer) Bytes() int64 { return b.size }
+
+// Free waits for enqueued work and returns the memory.
+func (b *buffer) Free() error {
+	d := b.dev
+	if b.at == 0 || d.closed {
+		return nil
+	}
+	if err := d.enter(); err != nil {
+		return err
+	}
+	defer d.leave()
+	at := b.at
+	b.at = 0
+	delete(d.buffers, b)
+	if d.gone != nil {
+		return nil // lost with the device; Close takes its context away
+	}
+	if err := d.stream.Synchronize(); err != nil {
+		return d.failed("wait", err)
+	}
+	if err := cu.MemFree(at); err != nil {
+		return d.failed("free memory", err)
+	}
+	d.taken -= rounded(b.size)
+	return nil
+}
+
+// bufferAlign is what sizes are rounded up to: kernels may read whole vectors.
+const bufferAlign = 256
+
+func rounded(bytes int64) int64 {
+	return (max(bytes, 1) + bufferAlign - 1) / bufferAlign * bufferAlign
+}
+
+// Alloc returns zeroed memory.
+func (d *device) Alloc(bytes int64) (backend.Buffer, error) {
+	b, err := d.newBuffer(bytes)
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+func (d *device) newBuffer(bytes int64) (*buffer, error) {
+	if bytes < 0 {
+		return nil, fault.New(fault.Internal, "cuda: %d bytes", bytes)
+	}
+	if err := d.enter(); err != nil {
+		return nil, err
+	}
+	defer d.leave()
+	n := rounded(bytes)
+	at, err := cu.MemAlloc(n)
+	if codeOf(err) == outOfMemory {
+		return nil, none("no memory for %d bytes beside the %d taken: %v", n, d.taken, outOfMemory)
+	}
+	if err != nil {
+		return nil, d.failed("allocate memory", err)
+	}
+	if err := cu.MemsetD8Async(at, 0, n, d.stream); err != nil {
+		_ = cu.MemFree(at) // the first error is told
+		return nil, d.failed("clear memory", err)
+	}
+	b := &buffer{dev: d, at: at, size: bytes}
+	d.buffers[b] = true
+	d.taken += n
+	return b, nil
+}
+
+// scratch returns device memory for an operation's own use, contents undefined; each call
+// returns the same memory.
+func (d *device) scratch(bytes int64) (C.u64, error) {
+	if d.work == nil || d.work.size < bytes {
+		if d.work != nil {
+			if err := d.work.Free(); err != nil {
+				return 0, err
+			}
+			d.work = nil
+		}
+		b, err := d.newBuffer(max(bytes, 1<<20))
+		if err != nil {
+			return 0, err
+		}
+		d.work = b
+	}
+	return C.u64(d.work.at), nil
+}
