@@ -48,7 +48,7 @@ func benchDevice(cmd *cobra.Command, precision string) (*opened, float64, error)
 	if err != nil {
 		return nil, 0, err
 	}
-	o, err := openDevice(r.Device, deviceUse{half: precision == "f16"})
+	o, err := openDevice(r.Device, deviceUse{precision: precision})
 	if err != nil {
 		return nil, 0, err
 	}
@@ -261,7 +261,7 @@ where it is the processor that computes: device cpu, or a software driver of Vul
 			if err != nil {
 				return err
 			}
-			r := result{s.name, s.m, s.n, s.k, s.transA, s.transB, map[string]string{"f32": "float32", "f16": "float16"}[of.precision], seconds, 2 * float64(s.m) * float64(s.n) * float64(s.k) / seconds / 1e9, 0}
+			r := result{s.name, s.m, s.n, s.k, s.transA, s.transB, map[string]string{"f32": "float32", "f16": "float16", "bf16": "bfloat16"}[of.precision], seconds, 2 * float64(s.m) * float64(s.n) * float64(s.k) / seconds / 1e9, 0}
 			if peak > 0 {
 				r.ShareOfPeak = r.GFLOPS / peak
 			}

@@ -43,7 +43,7 @@ func (s *benchSize) add(f *pflag.FlagSet) {
 	f.IntVar(&s.vocab, "vocab", 30522, "vocabulary `size`")
 	f.IntVar(&s.batch, "batch", 8, "`sequences` back-propagated")
 	f.IntVar(&s.length, "length", 128, "`tokens` of each sequence")
-	f.StringVar(&s.precision, "precision", "f32", "f32, or f16 on vulkan: what operands of matrix products are rounded to")
+	f.StringVar(&s.precision, "precision", "f32", "f32, or f16 on vulkan, or bf16 on cuda")
 }
 
 // settle fills in what the preset says and refuses what is out of range.
@@ -85,8 +85,8 @@ func (s *benchSize) settle(cmd *cobra.Command) error {
 	if s.hidden%s.heads != 0 {
 		return fault.New(fault.Usage, "--heads: %d heads do not divide a hidden size of %d", s.heads, s.hidden)
 	}
-	if s.precision != "f32" && s.precision != "f16" {
-		return fault.New(fault.Usage, "--precision: %q: must be f32 or f16", s.precision)
+	if s.precision != "f32" && s.precision != "f16" && s.precision != "bf16" {
+		return fault.New(fault.Usage, "--precision: %q: must be f32, f16 or bf16", s.precision)
 	}
 	return nil
 }

@@ -194,8 +194,8 @@ func (s *suite) device(precision string) (backend.Device, error) {
 		s.closeDevice()
 	}
 	if s.on == nil {
-		use := deviceUse{half: precision == "f16"}
-		if t := s.report.Device.Tuning; t != "" && !use.half { // it is of f32
+		use := deviceUse{precision: precision}
+		if t := s.report.Device.Tuning; t != "" && !use.narrow() { // it is of f32
 			use.tuning = []byte(t)
 		}
 		o, err := s.open(use)

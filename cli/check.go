@@ -107,8 +107,11 @@ func asStored(m *onnx.Match, w, stored bert.Weights) (note string, err error) {
 	return note, nil
 }
 
-// halfNote is what a certificate says of a run in f16.
-const halfNote = "trained with train.precision f16: the operands of matrix products were rounded to float16, weights and sums were float32; the comparison computes in float32"
+// precisionNotes are what a certificate says of a run that computed in less than float32.
+var precisionNotes = map[string]string{
+	"bf16": "trained with train.precision bf16: activations were bfloat16, weights and sums float32; the comparison computes in float32",
+	"f16":  "trained with train.precision f16: the operands of matrix products were rounded to float16, weights and sums were float32; the comparison computes in float32",
+}
 
 // runEndBudget keeps the check at the end of a run to some seconds; sift verify tries more.
 const runEndBudget = verify.DefaultBudget / 5
@@ -126,15 +129,16 @@ func certify(t *terminal, cfg config.Config, tuning []byte) func(context.Context
 			t.note("verifying the export")
 		}
 		use := deviceUse{tuning: tuning}
-		if cfg.Train.Precision == "f16" {
+		note := precisionNotes[cfg.Train.Precision]
+		if note != "" {
 			use.tuning = nil // it is of other kernels
 		}
 		cert, err := checkAgainst(ctx, cfg.Device, use, model, ofRun(c), verify.Options{Seed: 1, Budget: runEndBudget, MaxElements: runEndElements})
 		if err != nil {
 			return err
 		}
-		if cfg.Train.Precision == "f16" {
-			cert.Notes = append(cert.Notes, halfNote)
+		if note != "" {
+			cert.Notes = append(cert.Notes, note)
 		}
 		if err := cert.Err(); err != nil {
 			// The answer is about our own export, so it is a defect, not an answer to the user.

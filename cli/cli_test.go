@@ -426,7 +426,7 @@ func TestBadCommandLines(t *testing.T) {
 		{"devices --json extra", 64, "takes no argument"},
 		{"bench peak --device.isa mmx", 78, "device.isa"},
 		{"bench peak --device tpu", 78, "device.name"},
-		{"bench step --device cuda", 69, "no cuda backend"},
+		{"bench step --device cuda", 69, "this build has no CUDA"},
 		{"bench step --device vulkan:x", 78, "vulkan:N with N from 0"},
 		{"bench step --precision f16 --device reference", 78, "computes in f32"},
 		{"bench gemm --precision f16 --device cpu", 78, "computes in f32"},

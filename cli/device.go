@@ -13,6 +13,7 @@ import (
 
 	"sift/backend"
 	"sift/backend/cpu"
+	"sift/backend/cuda"
 	"sift/backend/vulkan"
 	"sift/config"
 	"sift/fault"
@@ -28,24 +29,32 @@ type opened struct {
 
 // deviceUse is what a device is opened for beside its name.
 type deviceUse struct {
-	half   bool   // operands of matrix products are rounded to float16
-	tuning []byte // kernel choices to pin (backend.Tuned); nil: the device's own
+	precision string // train.precision: f32, bf16 or f16; empty is f32
+	tuning    []byte // kernel choices to pin (backend.Tuned); nil: the device's own
 }
 
 // forTraining is the use of a run: a resumed one computes with the kernels it began with.
 func forTraining(c config.Train, tuning []byte) deviceUse {
-	return deviceUse{half: c.Precision == "f16", tuning: tuning}
+	return deviceUse{precision: c.Precision, tuning: tuning}
 }
 
-// vulkanDriver is how this machine's Vulkan devices are found and opened.
-type vulkanDriver struct {
+// drivers are how this machine's GPUs are found and opened.
+type drivers struct {
 	present func() bool // false: there is surely no GPU, and nothing need be loaded to say so
 	list    func() ([]vulkan.Physical, error)
 	open    func(vulkan.Options) (backend.Device, error)
+	cuda    cudaDriver
 }
 
-func systemVulkan() vulkanDriver {
-	return vulkanDriver{gpuNode, vulkan.List, vulkan.Open}
+// cudaDriver is the CUDA side of drivers.
+type cudaDriver struct {
+	built bool
+	list  func() ([]cuda.Physical, error)
+	open  func(cuda.Options) (backend.Device, error)
+}
+
+func systemDrivers() drivers {
+	return drivers{gpuNode, vulkan.List, vulkan.Open, cudaDriver{cuda.Built, cuda.List, cuda.Open}}
 }
 
 // gpuNode reports whether the kernel shows a GPU: a render node, NVIDIA's own device, or
@@ -62,10 +71,10 @@ func gpuNode() bool {
 // openDevice opens the device a configuration names. What is named and cannot be opened
 // is an error, never a fallback; auto alone chooses.
 func openDevice(d config.Device, use deviceUse) (*opened, error) {
-	return systemVulkan().openDevice(d, use)
+	return systemDrivers().openDevice(d, use)
 }
 
-func (v vulkanDriver) openDevice(d config.Device, use deviceUse) (*opened, error) {
+func (v drivers) openDevice(d config.Device, use deviceUse) (*opened, error) {
 	if err := d.Validate(); err != nil {
 		return nil, err
 	}
@@ -75,26 +84,39 @@ func (v vulkanDriver) openDevice(d config.Device, use deviceUse) (*opened, error
 	case "cpu":
 		return openCPU(d, use, "")
 	case "reference":
-		if use.half {
-			return nil, noHalf(d.Name)
+		if use.narrow() {
+			return nil, use.impossible(d.Name)
 		}
 		return &opened{device: cpu.NewReference(backend.F32)}, nil
-	case "cuda":
-		return nil, fault.New(fault.Device, "device.name: cuda: this build has no cuda backend; cpu and vulkan are available")
+	}
+	if d.Name == "cuda" || strings.HasPrefix(d.Name, "cuda:") {
+		return v.openCUDA(d.Name, use)
 	}
 	return v.openVulkan(d.Name, use)
 }
 
-func noHalf(name string) error {
-	return fault.New(fault.Config, "train.precision: f16: device.name is %s, which computes in f32; f16 needs vulkan", name)
+// narrow reports whether something is computed in less than float32.
+func (u deviceUse) narrow() bool { return u.precision != "" && u.precision != "f32" }
+
+// needs names the device that a narrow precision needs.
+func (u deviceUse) needs() string {
+	if u.precision == "bf16" {
+		return "cuda"
+	}
+	return "vulkan"
+}
+
+// impossible is the error of a device that does not compute in the precision asked for.
+func (u deviceUse) impossible(name string) error {
+	return fault.New(fault.Config, "train.precision: %s: device.name is %s, which does not compute in it; %s needs %s", u.precision, name, u.precision, u.needs())
 }
 
 func openCPU(d config.Device, use deviceUse, why string) (*opened, error) {
-	if use.half && why == "" {
-		return nil, noHalf(d.Name)
+	if use.narrow() && why == "" {
+		return nil, use.impossible(d.Name)
 	}
-	if use.half {
-		return nil, fault.New(fault.Device, "train.precision: f16: needs a Vulkan GPU, and device.name auto finds none: %s", why)
+	if use.narrow() {
+		return nil, fault.New(fault.Device, "train.precision: %s: needs a GPU of %s, and device.name auto finds none: %s", use.precision, use.needs(), why)
 	}
 	device, err := cpu.Open(cpu.Options{Threads: d.Threads, ISA: d.ISA})
 	if err != nil {
@@ -106,29 +128,85 @@ func openCPU(d config.Device, use deviceUse, why string) (*opened, error) {
 // autoPatience bounds how long auto waits for a driver to name its devices.
 const autoPatience = 5 * time.Second
 
-// openAuto takes a discrete GPU that Vulkan can open, else the processor. Nothing that is
-// wrong with Vulkan is an error here; it is the reason given for the processor.
-func (v vulkanDriver) openAuto(d config.Device, use deviceUse) (*opened, error) {
+// openAuto takes a GPU that CUDA can open, else a discrete one that Vulkan can open, else
+// the processor; it passes over what does not compute in the precision asked for. Nothing
+// that is wrong with a driver is an error here; it is the reason given for the processor.
+func (v drivers) openAuto(d config.Device, use deviceUse) (*opened, error) {
+	var passed []string
+	if v.cuda.built && use.precision != "f16" && v.present() {
+		device, why := v.autoCUDA(use)
+		if device != nil {
+			return &opened{device: device, why: "a GPU with CUDA"}, nil
+		}
+		passed = append(passed, why)
+	}
+	if use.precision == "bf16" {
+		if !v.cuda.built {
+			passed = append(passed, "this build has no CUDA")
+		} else if len(passed) == 0 {
+			passed = append(passed, "this machine shows no GPU")
+		}
+		return openCPU(d, use, strings.Join(passed, "; "))
+	}
 	gpu, why := v.discrete()
 	if gpu == nil {
-		return openCPU(d, use, why)
+		return openCPU(d, use, strings.Join(append(passed, why), "; "))
 	}
-	device, err := v.open(vulkan.Options{Select: strconv.Itoa(gpu.Index), Precision: use.precision(), Tuning: use.tuning})
+	device, err := v.open(vulkan.Options{Select: strconv.Itoa(gpu.Index), Precision: use.vulkan(), Tuning: use.tuning})
 	if err != nil {
 		return openCPU(d, use, fmt.Sprintf("vulkan:%d, %s, does not open: %v", gpu.Index, gpu.Name, err))
 	}
 	return &opened{device: device, why: "a discrete GPU", physical: gpu}, nil
 }
 
-func (u deviceUse) precision() backend.DType {
-	if u.half {
+// vulkan is the precision as package vulkan takes it.
+func (u deviceUse) vulkan() backend.DType {
+	if u.precision == "f16" {
 		return backend.F16
 	}
 	return backend.F32
 }
 
+// cuda is the precision as package cuda takes it.
+func (u deviceUse) cuda() backend.DType {
+	if u.precision == "bf16" {
+		return backend.BF16
+	}
+	return backend.F32
+}
+
+// autoCUDA opens the first device that CUDA drives, or says why there is none.
+func (v drivers) autoCUDA(use deviceUse) (backend.Device, string) {
+	list, err := v.cuda.list()
+	if err != nil {
+		return nil, oneLine(err.Error())
+	}
+	i := slices.IndexFunc(list, func(p cuda.Physical) bool { return p.Reason == "" })
+	if i < 0 {
+		return nil, "CUDA has no device that the kernels run on"
+	}
+	device, err := v.cuda.open(cuda.Options{Select: strconv.Itoa(list[i].Index), Precision: use.cuda()})
+	if err != nil {
+		return nil, fmt.Sprintf("cuda:%d, %s, does not open: %v", list[i].Index, list[i].Name, err)
+	}
+	return device, ""
+}
+
+// openCUDA opens what cuda or cuda:N names.
+func (v drivers) openCUDA(name string, use deviceUse) (*opened, error) {
+	if use.precision == "f16" {
+		return nil, use.impossible(name)
+	}
+	_, choice, _ := strings.Cut(name, ":")
+	device, err := v.cuda.open(cuda.Options{Select: choice, Precision: use.cuda()})
+	if err != nil {
+		return nil, fault.In("device.name", fault.As(fault.Device, err))
+	}
+	return &opened{device: device}, nil
+}
+
 // discrete returns the discrete GPU that auto takes, or why there is none.
-func (v vulkanDriver) discrete() (gpu *vulkan.Physical, why string) {
+func (v drivers) discrete() (gpu *vulkan.Physical, why string) {
 	if !v.present() {
 		return nil, "this machine shows no GPU"
 	}
@@ -177,7 +255,10 @@ func bestGPU(list []vulkan.Physical) *vulkan.Physical {
 }
 
 // openVulkan opens what vulkan, vulkan:cpu or vulkan:N names.
-func (v vulkanDriver) openVulkan(name string, use deviceUse) (*opened, error) {
+func (v drivers) openVulkan(name string, use deviceUse) (*opened, error) {
+	if use.precision == "bf16" {
+		return nil, use.impossible(name)
+	}
 	list, err := v.list()
 	if err != nil {
 		return nil, fault.In("device.name", fault.As(fault.Device, err))
@@ -205,7 +286,7 @@ func (v vulkanDriver) openVulkan(name string, use deviceUse) (*opened, error) {
 		}
 		best = &list[i]
 	}
-	device, err := v.open(vulkan.Options{Select: choice, Precision: use.precision(), Tuning: use.tuning})
+	device, err := v.open(vulkan.Options{Select: choice, Precision: use.vulkan(), Tuning: use.tuning})
 	if err != nil {
 		return nil, fault.In("device.name", fault.As(fault.Device, err))
 	}

@@ -7,6 +7,7 @@ import (
 
 	"sift/backend"
 	"sift/backend/cpu"
+	"sift/backend/cuda"
 	"sift/backend/vulkan"
 	"sift/config"
 	"sift/fault"
@@ -18,6 +19,11 @@ type gpus struct {
 	err     error
 	broken  bool // devices are listed and do not open
 	options []vulkan.Options
+
+	cuda    []cuda.Physical // of a build with CUDA; nil: a build without
+	noCUDA  error
+	refuses bool // CUDA's devices are listed and do not open
+	chosen  []cuda.Options
 }
 
 // fakeGPU is a device that says it is a GPU.
@@ -30,8 +36,24 @@ func (f *fakeGPU) Info() backend.Info {
 	return backend.Info{Name: f.name, Description: "pretended", Kind: "vulkan", Float: backend.F32}
 }
 
-func (g *gpus) driver() vulkanDriver {
-	return vulkanDriver{
+func (g *gpus) driver() drivers {
+	list := func() ([]cuda.Physical, error) {
+		if g.noCUDA == nil && g.cuda == nil {
+			return cuda.List() // of a build without CUDA
+		}
+		return g.cuda, g.noCUDA
+	}
+	return drivers{
+		cuda: cudaDriver{g.cuda != nil || g.noCUDA != nil, list, func(o cuda.Options) (backend.Device, error) {
+			g.chosen = append(g.chosen, o)
+			if _, err := list(); err != nil {
+				return nil, err
+			}
+			if g.refuses {
+				return nil, fault.New(fault.Device, "cuda: no context")
+			}
+			return &fakeGPU{cpu.NewReference(backend.F32), "cuda:" + o.Select}, nil
+		}},
 		present: func() bool { return true },
 		list:    func() ([]vulkan.Physical, error) { return g.list, g.err },
 		open: func(o vulkan.Options) (backend.Device, error) {
@@ -48,6 +70,8 @@ var (
 	software   = vulkan.Physical{Index: 0, Name: "llvmpipe", Type: "cpu", Driver: "llvmpipe 22", API: "1.3", MemoryBytes: 24e9}
 	integrated = vulkan.Physical{Index: 1, Name: "Iris", Type: "integrated", MemoryBytes: 16e9}
 	small      = vulkan.Physical{Index: 2, Name: "small", Type: "discrete", MemoryBytes: 4e9}
+	a100       = cuda.Physical{Index: 1, Name: "A100", Capability: "8.0", Driver: "12.4", MemoryBytes: 80e9}
+	v100       = cuda.Physical{Index: 0, Name: "V100", Capability: "7.0", Driver: "12.4", MemoryBytes: 16e9, Reason: "its compute capability is 7.0"}
 	large      = vulkan.Physical{Index: 3, Name: "large", Type: "discrete", MemoryBytes: 12e9}
 )
 
@@ -55,7 +79,7 @@ var (
 func TestOpenDevice(t *testing.T) {
 	all := []vulkan.Physical{software, integrated, small, large}
 	none := fault.New(fault.Device, "vulkan: no loader: libvulkan.so.1 is not there")
-	f16 := deviceUse{half: true}
+	f16, bf16 := deviceUse{precision: "f16"}, deviceUse{precision: "bf16"}
 	for _, c := range []struct {
 		name string
 		g    gpus
@@ -81,11 +105,25 @@ func TestOpenDevice(t *testing.T) {
 		{name: "auto", g: gpus{list: all[:2]}, want: "cpu", why: "no discrete GPU"},
 		{name: "auto", g: gpus{err: none}, want: "cpu", why: "vulkan: no loader"},
 		{name: "auto", g: gpus{list: all, broken: true}, want: "cpu", why: "vulkan:3, large, does not open: vulkan: no queue"},
-		{name: "auto", g: gpus{list: all[:2]}, use: f16, want: "train.precision: f16: needs a Vulkan GPU", kind: fault.Device},
+		{name: "auto", g: gpus{list: all[:2]}, use: f16, want: "train.precision: f16: needs a GPU of vulkan", kind: fault.Device},
 		{name: "cpu", g: gpus{list: all}, want: "cpu"},
-		{name: "cpu", g: gpus{list: all}, use: f16, want: "computes in f32", kind: fault.Config},
-		{name: "reference", g: gpus{list: all}, use: f16, want: "computes in f32", kind: fault.Config},
-		{name: "cuda", want: "no cuda backend", kind: fault.Device},
+		{name: "cpu", g: gpus{list: all}, use: f16, want: "does not compute in it", kind: fault.Config},
+		{name: "reference", g: gpus{list: all}, use: f16, want: "does not compute in it", kind: fault.Config},
+		{name: "cuda", want: "this build has no CUDA", kind: fault.Device},
+		{name: "cuda:0", want: "make cuda builds one", kind: fault.Device},
+		{name: "cuda:1", g: gpus{cuda: []cuda.Physical{v100, a100}}, want: "cuda:1"},
+		{name: "cuda:1", g: gpus{cuda: []cuda.Physical{v100, a100}}, use: bf16, want: "cuda:1"},
+		{name: "cuda:1", g: gpus{cuda: []cuda.Physical{v100, a100}}, use: f16, want: "f16 needs vulkan", kind: fault.Config},
+		{name: "vulkan", g: gpus{list: all}, use: bf16, want: "bf16 needs cuda", kind: fault.Config},
+		{name: "auto", g: gpus{list: all, cuda: []cuda.Physical{v100, a100}}, want: "cuda:1", why: "a GPU with CUDA"},
+		{name: "auto", g: gpus{list: all, cuda: []cuda.Physical{v100, a100}}, use: bf16, want: "cuda:1", why: "a GPU with CUDA"},
+		{name: "auto", g: gpus{list: all, cuda: []cuda.Physical{v100, a100}}, use: f16, want: "vulkan:3", why: "a discrete GPU"},
+		{name: "auto", g: gpus{list: all, cuda: []cuda.Physical{v100}}, want: "vulkan:3", why: "a discrete GPU"},
+		{name: "auto", g: gpus{cuda: []cuda.Physical{a100}, refuses: true}, want: "cpu", why: "cuda:1, A100, does not open: cuda: no context; Vulkan has no discrete GPU"},
+		{name: "auto", g: gpus{noCUDA: fault.New(fault.Device, "cuda: no driver")}, want: "cpu", why: "cuda: no driver; Vulkan has no discrete GPU"},
+		{name: "auto", g: gpus{noCUDA: fault.New(fault.Device, "cuda: no driver")}, use: bf16, want: "bf16: needs a GPU of cuda, and device.name auto finds none: cuda: no driver", kind: fault.Device},
+		{name: "auto", use: bf16, want: "finds none: this build has no CUDA", kind: fault.Device},
+		{name: "cpu", use: bf16, want: "bf16 needs cuda", kind: fault.Config},
 		{name: "tpu", want: "must be one of auto, cpu", kind: fault.Config},
 	} {
 		c.use.tuning = []byte("pinned")
@@ -110,9 +148,18 @@ func TestOpenDevice(t *testing.T) {
 		if o.software != (got == "vulkan:0" || got == "vulkan:cpu") {
 			t.Errorf("%s: software driver: %v", got, o.software)
 		}
+		if strings.HasPrefix(got, "cuda") {
+			want := backend.F32
+			if c.use.precision == "bf16" {
+				want = backend.BF16
+			}
+			if p := c.g.chosen[0]; p.Precision != want {
+				t.Errorf("%s opened with %+v", got, p)
+			}
+		}
 		if strings.HasPrefix(got, "vulkan") {
 			want := backend.F32
-			if c.use.half {
+			if c.use.precision == "f16" {
 				want = backend.F16
 			}
 			if p := c.g.options[0]; p.Precision != want || string(p.Tuning) != "pinned" {
@@ -149,6 +196,18 @@ func TestDeviceRows(t *testing.T) {
 	}
 	if autos != 1 || names["vulkan:0"] != "software llvmpipe, llvmpipe 22, Vulkan 1.3, 24.0 GB" || !strings.HasPrefix(names["vulkan:1"], "integrated Iris") {
 		t.Errorf("%d automatic, %v", autos, names)
+	}
+	rows, err = (&gpus{list: []vulkan.Physical{large}, cuda: []cuda.Physical{v100, a100}}).driver().rows()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := rows[0]; r.Name != "cuda:1" || !r.Auto || r.what() != "8.0" || r.text() != "A100, CUDA 12.4, no cuBLAS, 80.0 GB (auto)" {
+		t.Errorf("first %+v, %q", r, r.text())
+	}
+	for _, r := range rows[1:] {
+		if r.Auto || r.Name == "cuda:0" && (r.Available || !strings.Contains(r.text(), "not available: its compute capability is 7.0")) {
+			t.Errorf("%+v", r)
+		}
 	}
 	for _, g := range []gpus{{err: fault.New(fault.Device, "no loader")}, {}, {list: []vulkan.Physical{software}}} {
 		rows, err := g.driver().rows()

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"runtime"
 	"slices"
@@ -18,7 +19,9 @@ type deviceRow struct {
 	Description string `json:"description"`
 	Type        string `json:"type,omitempty"` // of a Vulkan device: discrete, integrated, virtual, cpu, other
 	Driver      string `json:"driver,omitempty"`
-	API         string `json:"api,omitempty"`
+	API         string `json:"api,omitempty"`        // version of Vulkan or of CUDA that the driver has
+	Capability  string `json:"capability,omitempty"` // compute capability of a CUDA device
+	Library     string `json:"library,omitempty"`    // cuBLAS, if it was found
 	ISA         string `json:"isa"`
 	Threads     int    `json:"threads"`
 	MemoryBytes int64  `json:"memory_bytes"`
@@ -32,15 +35,15 @@ func devicesCommand(t *terminal) *cobra.Command {
 		Use:     "devices",
 		GroupID: groupLook,
 		Short:   "List the devices this build can compute on.",
-		Long: `List the devices this build can compute on: the instruction sets of the processor, and the Vulkan
-devices under the names that --device takes. The first line is what --device auto takes. A software
-driver, which runs Vulkan on the processor, is taken only by its name or as vulkan:cpu.`,
+		Long: `List the devices this build can compute on: the instruction sets of the processor, and the CUDA
+and Vulkan devices under the names that --device takes. The first line is what --device auto takes. A
+software driver, which runs Vulkan on the processor, is taken only by its name or as vulkan:cpu.`,
 		Example: `  sift devices
   sift devices --json`,
 		Args: noArguments,
 	}
 	cmd.RunE = func(*cobra.Command, []string) error {
-		rows, err := systemVulkan().rows()
+		rows, err := systemDrivers().rows()
 		if err != nil {
 			return err
 		}
@@ -58,14 +61,14 @@ driver, which runs Vulkan on the processor, is taken only by its name or as vulk
 }
 
 // rows lists every device, what auto takes first.
-func (v vulkanDriver) rows() ([]deviceRow, error) {
+func (v drivers) rows() ([]deviceRow, error) {
 	rows, err := processorRows()
 	if err != nil {
 		return nil, err
 	}
 	rows = append(rows, deviceRow{Name: "reference", Kind: "reference", Description: "plain Go, the truth other devices are tested against",
 		ISA: "go", Threads: 1, Available: true})
-	rows = append(rows, deviceRow{Name: "cuda", Kind: "cuda", Reason: "this build has no cuda backend"})
+	rows = append(rows, v.cuda.rows()...)
 	list, err := v.list()
 	switch {
 	case err != nil:
@@ -77,14 +80,10 @@ func (v vulkanDriver) rows() ([]deviceRow, error) {
 	for _, p := range list {
 		r := deviceRow{Name: fmt.Sprintf("vulkan:%d", p.Index), Kind: "vulkan", Description: p.Name, Type: p.Type, Driver: p.Driver, API: p.API,
 			MemoryBytes: p.MemoryBytes, Available: true}
-		if best != nil && p.Index == best.Index && p.Type == "discrete" && v.present() {
-			r.Auto = true
-			for i := range rows {
-				rows[i].Auto = false
-			}
-		}
+		r.Auto = best != nil && p.Index == best.Index && p.Type == "discrete" && v.present()
 		rows = append(rows, r)
 	}
+	onlyAuto(rows, v.present())
 	slices.SortStableFunc(rows, func(a, b deviceRow) int {
 		switch {
 		case a.Auto == b.Auto:
@@ -95,6 +94,42 @@ func (v vulkanDriver) rows() ([]deviceRow, error) {
 		return 1
 	})
 	return rows, nil
+}
+
+// onlyAuto leaves the mark of auto to the one row that it takes: CUDA before Vulkan before
+// the processor.
+func onlyAuto(rows []deviceRow, gpu bool) {
+	for _, kind := range []string{"cuda", "vulkan", "cpu"} {
+		i := slices.IndexFunc(rows, func(r deviceRow) bool { return r.Auto && r.Kind == kind && (gpu || kind == "cpu") })
+		if i < 0 {
+			continue
+		}
+		for j := range rows {
+			rows[j].Auto = j == i
+		}
+		return
+	}
+}
+
+// rows lists the devices of CUDA, or why there are none.
+func (c cudaDriver) rows() []deviceRow {
+	list, err := c.list()
+	if err != nil {
+		return []deviceRow{{Name: "cuda", Kind: "cuda", Reason: oneLine(err.Error())}}
+	}
+	if len(list) == 0 {
+		return []deviceRow{{Name: "cuda", Kind: "cuda", Reason: "the driver shows no device"}}
+	}
+	var rows []deviceRow
+	taken := false
+	for _, p := range list {
+		r := deviceRow{Name: fmt.Sprintf("cuda:%d", p.Index), Kind: "cuda", Description: p.Name, Capability: p.Capability, API: p.Driver,
+			MemoryBytes: p.MemoryBytes, Library: p.CuBLAS, Available: p.Reason == "", Reason: p.Reason}
+		r.Auto = r.Available && !taken
+		taken = taken || r.Auto
+		rows = append(rows, r)
+	}
+	return rows
 }
 
 // processorRows lists the instruction sets of the processor, the best first.
@@ -124,6 +159,8 @@ func processorRows() ([]deviceRow, error) {
 // what is the second column: the instruction set, or the kind of a Vulkan device.
 func (r deviceRow) what() string {
 	switch {
+	case r.Kind == "cuda":
+		return r.Capability
 	case r.Kind != "vulkan":
 		return r.ISA
 	case r.Type == "cpu":
@@ -140,13 +177,16 @@ func (r deviceRow) text() string {
 	if r.Driver != "" {
 		parts = append(parts, r.Driver)
 	}
-	if r.API != "" {
+	switch {
+	case r.Kind == "cuda":
+		parts = append(parts, "CUDA "+r.API, cmp.Or(r.Library, "no cuBLAS"))
+	case r.API != "":
 		parts = append(parts, "Vulkan "+r.API)
 	}
 	if r.Threads > 0 {
 		parts = append(parts, counted(r.Threads, "thread"))
 	}
-	if r.Kind == "vulkan" && r.MemoryBytes > 0 {
+	if (r.Kind == "vulkan" || r.Kind == "cuda") && r.MemoryBytes > 0 {
 		parts = append(parts, fmt.Sprintf("%.1f GB", float64(r.MemoryBytes)/1e9))
 	}
 	text := strings.Join(parts, ", ")

@@ -120,7 +120,10 @@ func (p *planned) text(cfg config.Config) string {
 	}
 	row("task", "%s, %s", p.Task, origin)
 	row("model", "%d layers, hidden %d, %d heads, intermediate %d, %d tokens, %d positions", m.Layers, m.Hidden, m.Heads, m.Intermediate, m.Vocab, m.Positions)
-	if cfg.Train.Precision == "f16" {
+	switch cfg.Train.Precision {
+	case "bf16":
+		row("precision", "bf16: activations take half the memory; weights, sums and the optimiser are float32")
+	case "f16":
 		row("precision", "f16: operands of matrix products are rounded, memory and operations are those of f32; loss scaling")
 	}
 	row("parameters", "%d, %d of them trained", p.Parameters, p.Trainable)

@@ -34,7 +34,7 @@ var usage = map[string]string{
 	"train.epochs":            "passes over the training examples (drawn ones, with selection)",
 	"train.micro_batch":       "sequences back-propagated at a time",
 	"train.accumulate":        "micro-batches per update",
-	"train.precision":         "f32, or f16: operands of matrix products rounded to float16, sums and weights in float32 (device vulkan)",
+	"train.precision":         "f32; bf16: activations in bfloat16, sums and weights in float32 (device cuda); f16: operands of products rounded to float16 (device vulkan)",
 	"train.seed":              "seed of order, dropout, fresh weights and random selection",
 	"train.dropout":           "dropout probability of hidden states",
 	"train.attention_dropout": "dropout probability of attention weights",
@@ -69,7 +69,7 @@ var usage = map[string]string{
 	"sift.log":             "write what was scored and kept to selection.jsonl",
 	"sift.replay":          "`file` with a recorded selection to train with",
 
-	"device.name":    "auto, cpu, reference, vulkan (the best GPU), vulkan:N (see sift devices) or vulkan:cpu (a software driver)",
+	"device.name":    "auto, cpu, reference, cuda or cuda:N, vulkan (the best GPU), vulkan:N (see sift devices) or vulkan:cpu (a software driver)",
 	"device.threads": "threads; 0 takes every core",
 	"device.isa":     "auto, avx512, avx2, portable or go",
 }

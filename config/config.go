@@ -67,7 +67,7 @@ type Train struct {
 	Epochs           float64 `mapstructure:"epochs" yaml:"epochs"`   // passes over drawn examples
 	MicroBatch       int     `mapstructure:"micro_batch" yaml:"micro_batch"`
 	Accumulate       int     `mapstructure:"accumulate" yaml:"accumulate"`
-	Precision        string  `mapstructure:"precision" yaml:"precision"` // f32 | f16: what the operands of matrix products are rounded to
+	Precision        string  `mapstructure:"precision" yaml:"precision"` // f32 | bf16: of activations, on cuda | f16: of the operands of matrix products, on vulkan
 	Seed             uint64  `mapstructure:"seed" yaml:"seed"`
 	Dropout          float64 `mapstructure:"dropout" yaml:"dropout"`
 	AttentionDropout float64 `mapstructure:"attention_dropout" yaml:"attention_dropout"`

@@ -185,7 +185,7 @@ func (t Train) validate() error {
 			}
 			return nil
 		},
-		oneOf("train.precision", t.Precision, "f32", "f16"),
+		oneOf("train.precision", t.Precision, "f32", "bf16", "f16"),
 		probability("train.dropout", t.Dropout),
 		probability("train.attention_dropout", t.AttentionDropout),
 		floatFrom("train.clip_norm", t.ClipNorm, 0),
@@ -275,7 +275,7 @@ func (s Sift) validate() error {
 			return nil
 		},
 		oneOf("sift.aggregate", s.Aggregate, "mean", "sum"),
-		oneOf("sift.score_precision", s.ScorePrecision, "f32", "f16"),
+		oneOf("sift.score_precision", s.ScorePrecision, "f32", "bf16", "f16"),
 		oneOf("sift.head", s.Head, "final"),
 		func() error {
 			if s.Replay != "" && s.Score == "none" {
@@ -295,14 +295,15 @@ func (d Device) Validate() error {
 	)
 }
 
-// DeviceNames are the legal values of device.name beside vulkan:N, where N is the index
-// of a Vulkan device as sift devices lists them.
+// DeviceNames are the legal values of device.name beside cuda:N and vulkan:N, where N is
+// the index of a device as sift devices lists them.
 func DeviceNames() []string {
 	return []string{"auto", "cpu", "reference", "cuda", "vulkan", "vulkan:cpu"}
 }
 
 func (d Device) validateName() error {
-	if n, ok := strings.CutPrefix(d.Name, "vulkan:"); ok {
+	kind, n, ok := strings.Cut(d.Name, ":")
+	if ok && (kind == "cuda" || kind == "vulkan") {
 		if i, err := strconv.ParseUint(n, 10, 16); err == nil && strconv.FormatUint(i, 10) == n {
 			return nil
 		}
@@ -310,14 +311,15 @@ func (d Device) validateName() error {
 	if slices.Contains(DeviceNames(), d.Name) {
 		return nil
 	}
-	return illegal("device.name", strconv.Quote(d.Name), "must be one of "+strings.Join(DeviceNames(), ", ")+", or vulkan:N with N from 0")
+	return illegal("device.name", strconv.Quote(d.Name), "must be one of "+strings.Join(DeviceNames(), ", ")+", or cuda:N or vulkan:N with N from 0")
 }
 
-// validatePrecision refuses what no device computes: float16 on the processor, and two
-// precisions in one run.
+// validatePrecision refuses what no device computes, and two precisions in one run.
 func (c Config) validatePrecision() error {
-	if c.Train.Precision == "f16" && (c.Device.Name == "cpu" || c.Device.Name == "reference") {
-		return illegal("train.precision", "f16", "device.name is "+c.Device.Name+", which computes in f32")
+	kind, _, _ := strings.Cut(c.Device.Name, ":")
+	needs := map[string]string{"bf16": "cuda", "f16": "vulkan"}[c.Train.Precision]
+	if needs != "" && kind != needs && kind != "auto" {
+		return illegal("train.precision", c.Train.Precision, "needs "+needs+"; device.name is "+c.Device.Name)
 	}
 	if c.Sift.Score != "none" && c.Sift.ScorePrecision != c.Train.Precision {
 		return illegal("sift.score_precision", c.Sift.ScorePrecision, "must be train.precision, which is "+c.Train.Precision)

@@ -27,6 +27,7 @@ type Physical struct {
 	Capability  string // compute capability, "8.0"
 	Driver      string // the newest version of CUDA the driver supports, "12.4"
 	MemoryBytes int64
+	CuBLAS      string // the library that was found, with its version; empty if none
 	Reason      string // why it does not open; empty if it should
 }
 
