@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"runtime"
 	"time"
@@ -48,7 +46,7 @@ type updateCase struct {
 
 func benchSuiteCommand(t *terminal) *cobra.Command {
 	var out string
-	var quick bool
+	var quick, force bool
 	cmd := &cobra.Command{
 		Use:   "suite",
 		Short: "Check and time a device in one go, into a file that can be sent.",
@@ -70,11 +68,12 @@ kernel and shares of the update inside kernels, recording, submitting, waiting);
 	}
 	f := cmd.Flags()
 	f.StringVar(&out, "out", suiteName, "`file` to write")
+	f.BoolVar(&force, "force", false, "replace --out if it exists")
 	f.BoolVar(&quick, "quick", false, "small shapes and few repeats: under three minutes on a software driver")
 	addDeviceFlags(f)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if _, err := os.Stat(out); !cmd.Flags().Changed("out") && !errors.Is(err, fs.ErrNotExist) {
-			return fault.New(fault.CannotWrite, "%s: is there already; name another file with --out", out)
+		if err := checkOutput("--out", out, force); err != nil {
+			return err
 		}
 		r, err := resolve(cmd.Flags(), config.Default())
 		if err != nil {

@@ -168,8 +168,17 @@ func TestSuiteInterrupted(t *testing.T) {
 func TestSuiteCommand(t *testing.T) {
 	t.Chdir(t.TempDir())
 	write(t, suiteName, "mine")
-	if code, _, stderr := run("bench", "suite", "--quick"); code != 73 || !strings.Contains(stderr, "is there already") {
+	if code, _, stderr := run("bench", "suite", "--quick"); code != 73 || !strings.Contains(stderr, "exists; --force replaces it") {
 		t.Errorf("exit %d: %s", code, stderr)
+	}
+	if err := os.Symlink(suiteName, "link"); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, stderr := run("bench", "suite", "--quick", "--force", "--out", "link"); code != 73 || !strings.Contains(stderr, "link: is no regular file") {
+		t.Errorf("exit %d: %s", code, stderr)
+	}
+	if data, err := os.ReadFile(suiteName); err != nil || string(data) != "mine" {
+		t.Errorf("the file now holds %q, %v", data, err)
 	}
 	if code, _, stderr := run("bench", "suite", "--device", "cuda", "--out", "other.json"); code != 69 || strings.Count(stderr, "\n") != 1 {
 		t.Errorf("exit %d: %s", code, stderr)

@@ -419,7 +419,8 @@ func TestBadCommandLines(t *testing.T) {
 		{"bench gemm --size 3x4", 64, "MxNxK"},
 		{"bench step --layers 0", 64, "--layers"},
 		{"bench step --hidden 30 --heads 4", 64, "heads"},
-		{"bench step --precision bf16", 64, "bf16"},
+		{"bench step --precision int8", 64, "int8"},
+		{"bench step --precision bf16", 69, "needs a GPU of cuda"},
 		{"debug frob", 64, "grads and scores"},
 		{"debug grads --model " + model + " --batch DIR/batch.json --out DIR/g", 65, "batch.json"},
 		{"debug grads --model " + model + " --batch DIR/absent.json --out DIR/g", 66, "absent.json"},
@@ -428,10 +429,14 @@ func TestBadCommandLines(t *testing.T) {
 		{"bench peak --device tpu", 78, "device.name"},
 		{"bench step --device cuda", 69, "this build has no CUDA"},
 		{"bench step --device vulkan:x", 78, "vulkan:N with N from 0"},
-		{"bench step --precision f16 --device reference", 78, "computes in f32"},
-		{"bench gemm --precision f16 --device cpu", 78, "computes in f32"},
-		{"bench step --preset bert-tiny --batch 1 --length 4 --vocab 40 --runs 1 --profile --device cpu", 69, "cpu: does not time its kernels"},
-		{"bench gemm --precision bf16", 64, "must be f32 or f16"},
+		{"bench step --precision f16 --device reference", 78, "f16 needs vulkan"},
+		{"bench gemm --precision bf16 --device cpu", 78, "bf16 needs cuda"},
+		{"bench step --preset bert-tiny --batch 1 --length 4 --vocab 40 --runs 1 --profile --device cpu", 64, "device cpu does not time its kernels"},
+		{"bench gemm --precision half", 64, "must be f32, f16 or bf16"},
+		{"bench suite --quick --out DIR", 73, "DIR: is a directory"},
+		{"bench suite --quick --out ", 64, "--out"},
+		{"bench suite --quick --out /dev/null", 73, "no regular file"},
+		{"bench suite --quick --out /dev/full --force", 73, "no regular file"},
 	} {
 		t.Run(c.args, func(t *testing.T) {
 			code, stdout, stderr := run(strings.Fields(strings.ReplaceAll(c.args, "DIR", dir))...)

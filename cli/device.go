@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -207,8 +208,21 @@ func (v drivers) openCUDA(name string, use deviceUse) (*opened, error) {
 
 // discrete returns the discrete GPU that auto takes, or why there is none.
 func (v drivers) discrete() (gpu *vulkan.Physical, why string) {
+	// Whoever names a loader or a driver wants to know what becomes of it.
+	named := ""
+	for _, name := range []string{"SIFT_VULKAN_LOADER", "VK_DRIVER_FILES", "VK_ICD_FILENAMES"} {
+		if os.Getenv(name) != "" {
+			named = name
+		}
+	}
 	if !v.present() {
-		return nil, "this machine shows no GPU"
+		if named == "" {
+			return nil, "this machine shows no GPU"
+		}
+		if _, err := v.list(); err != nil {
+			return nil, "this machine shows no GPU, and with " + named + " " + oneLine(err.Error())
+		}
+		return nil, "this machine shows no GPU; " + named + " gives software drivers at most, which auto does not take"
 	}
 	type answer struct {
 		list []vulkan.Physical

@@ -173,7 +173,15 @@ func TestOpenDevice(t *testing.T) {
 		t.Error("drivers were loaded on a machine without a GPU")
 		return nil, nil
 	}
+	for _, name := range []string{"SIFT_VULKAN_LOADER", "VK_DRIVER_FILES", "VK_ICD_FILENAMES"} {
+		t.Setenv(name, "")
+	}
 	if o, err := v.openDevice(config.Device{Name: "auto", ISA: "go"}, deviceUse{}); err != nil || o.why != "this machine shows no GPU" {
+		t.Errorf("%+v, %v", o, err)
+	}
+	t.Setenv("VK_DRIVER_FILES", "/none.json")
+	v.list = func() ([]vulkan.Physical, error) { return nil, none }
+	if o, err := v.openDevice(config.Device{Name: "auto", ISA: "go"}, deviceUse{}); err != nil || !strings.HasSuffix(o.why, "with VK_DRIVER_FILES "+none.Error()) {
 		t.Errorf("%+v, %v", o, err)
 	}
 }

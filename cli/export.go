@@ -66,11 +66,8 @@ gets its name only after it has been verified against the trained model.`,
 		if inside(out, c.Run) {
 			return fault.New(fault.Usage, "--out: %s is inside the run directory, which already holds the exported model", out)
 		}
-		if info, err := os.Stat(out); err == nil && (!force || info.IsDir()) {
-			if info.IsDir() {
-				return fault.New(fault.CannotWrite, "%s: is a directory", out)
-			}
-			return fault.New(fault.CannotWrite, "%s: exists; --force replaces it", out)
+		if err := checkOutput("--out", out, force); err != nil {
+			return err
 		}
 		if certificate == "" {
 			certificate = filepath.Join(filepath.Dir(out), "certificate.json")

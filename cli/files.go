@@ -43,6 +43,26 @@ func missing(path string, err error) error {
 	return fault.New(fault.Missing, "%s: %v", path, cause)
 }
 
+// checkOutput refuses a file to be written that is there already, unless force says to
+// replace it, and whatever is no regular file: it would be replaced by one.
+func checkOutput(flag, path string, force bool) error {
+	if path == "" {
+		return fault.New(fault.Usage, "%s: is empty; it names the file to write", flag)
+	}
+	info, err := os.Lstat(path)
+	switch {
+	case err != nil:
+		return nil // writing it says what is wrong, if anything is
+	case info.IsDir():
+		return fault.New(fault.CannotWrite, "%s: is a directory; %s names a file", path, flag)
+	case !info.Mode().IsRegular():
+		return fault.New(fault.CannotWrite, "%s: is no regular file; %s names one", path, flag)
+	case !force:
+		return fault.New(fault.CannotWrite, "%s: exists; --force replaces it", path)
+	}
+	return nil
+}
+
 // sameFile reports whether two paths name one file, which need not exist.
 func sameFile(a, b string) bool {
 	x, errA := os.Stat(a)

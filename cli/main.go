@@ -68,7 +68,7 @@ func Main(args []string, stdout, stderr io.Writer) (code int) {
 		fmt.Fprintln(stderr, "stopping as soon as it is safe; interrupt again to stop at once")
 		cancel()
 		<-signals
-		fmt.Fprintln(stderr, "error: stopped at once; a run continues from its last checkpoint with --resume")
+		fmt.Fprintln(stderr, "error: stopped at once; a training run continues from its last checkpoint with --resume")
 		os.Exit(75)
 	}()
 

@@ -95,7 +95,7 @@ func TestFinetuneOnVulkan(t *testing.T) {
 		if code, _, stderr := run("finetune", "--resume", "--out", out); code != 0 {
 			t.Errorf("%s: resumed: exit %d: %s", precision, code, stderr)
 		}
-		if code, _, stderr := run("finetune", "--resume", "--out", out, "--device", "cpu"); code != map[string]int{"f32": 69, "f16": 78}[precision] {
+		if code, _, stderr := run("finetune", "--resume", "--out", out, "--device", "cpu"); code != 78 {
 			t.Errorf("%s: resumed on the processor: exit %d: %s", precision, code, stderr)
 		}
 	}

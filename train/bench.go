@@ -52,7 +52,7 @@ type StepProfile struct {
 func BenchStep(ctx context.Context, o BenchOptions) (*BenchResult, error) {
 	profiler, ok := o.Device.(backend.Profiler)
 	if o.Profile && !ok {
-		return nil, fault.New(fault.Device, "%s: does not time its kernels; a profile needs a device that does, such as vulkan", o.Device.Info().Name)
+		return nil, fault.New(fault.Usage, "--profile: device %s does not time its kernels; vulkan does", o.Device.Info().Name)
 	}
 	o.Sift.MicroBatch = o.Seqs
 	draw := o.Sift.MaxDraw()

@@ -62,5 +62,5 @@ func TestBenchStepProfile(t *testing.T) {
 	}
 	o.Device = cpu.NewReference(backend.F32)
 	_, err := BenchStep(context.Background(), o)
-	wantKind(t, err, fault.Device, "reference: does not time its kernels")
+	wantKind(t, err, fault.Usage, "device reference does not time its kernels")
 }

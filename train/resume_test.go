@@ -301,7 +301,7 @@ func TestResumeRefuses(t *testing.T) {
 		k := interrupted(t)
 		k.dtype = backend.F64
 		_, err := k.run(t, context.Background(), resume)
-		wantKind(t, err, fault.Device, "float64", "float32")
+		wantKind(t, err, fault.Config, "float64", "float32")
 	})
 	t.Run("data", func(t *testing.T) {
 		k := interrupted(t)

@@ -39,6 +39,14 @@ func (d deviceRecord) String() string {
 	return strings.Join(strings.Fields(d.Kind+" "+d.ISA+" "+d.Float), " ")
 }
 
+// option is how this device is asked for.
+func (d deviceRecord) option() string {
+	if d.Kind == "cpu" {
+		return "--device cpu --device.isa " + d.ISA
+	}
+	return "the --device that " + deviceName + " of the run names"
+}
+
 // check refuses to go on with other kernels than those of the checkpoint at path. What it
 // returns beside an error is for the user to know.
 func (d deviceRecord) check(now deviceRecord, path string) (notice string, err error) {
@@ -46,9 +54,9 @@ func (d deviceRecord) check(now deviceRecord, path string) (notice string, err e
 	before.Description, before.Tuning = now.Description, now.Tuning
 	switch {
 	case before != now:
-		return "", fault.New(fault.Device, "device: %s, but %s was written on %s; other kernels would give other numbers", now, path, d)
+		return "", fault.New(fault.Config, "device.name: opens %s, but %s was written on %s: other kernels would give other numbers; give %s", now, path, d, d.option())
 	case d.Tuning != now.Tuning:
-		return "", fault.New(fault.Device, "device: %s has chosen other kernels than %s was written with, which would give other numbers; %s of the run pins them",
+		return "", fault.New(fault.Config, "device: %s has chosen other kernels than %s was written with, which would give other numbers; %s of the run pins them",
 			now, path, deviceName)
 	case d.Description != now.Description:
 		return "device: " + now.Description + ", but " + path + " was written on " + d.Description + ": the numbers may differ in their last digits", nil
@@ -86,6 +94,10 @@ func RunTuning(dir string) ([]byte, error) {
 	case err == nil:
 		var r runDevice
 		if err := json.Unmarshal(data, &r); err != nil {
+			var other *json.UnmarshalTypeError
+			if errors.As(err, &other) {
+				return nil, fault.New(fault.Data, "%s: is JSON, but not what a run writes there", path)
+			}
 			return nil, fault.New(fault.Data, "%s: %w", path, err)
 		}
 		return tuningOf(r.Tuning), nil

@@ -83,7 +83,7 @@ func TestTuningIsPinned(t *testing.T) {
 	if file["name"] != "vulkan:4" || file["tuning"] != "gemm b" || file["description"] != "driver 1" || file["precision"] != "f32" {
 		t.Errorf("%s: %s", deviceName, data)
 	}
-	wantKind(t, on(k, newTuned("a"), true, 0), fault.Device, "other kernels", deviceName)
+	wantKind(t, on(k, newTuned("a"), true, 0), fault.Config, "other kernels", deviceName)
 	for _, lost := range []bool{false, true} { // device.json, and the checkpoint's own record
 		if lost {
 			if err := os.Remove(filepath.Join(k.out, deviceName)); err != nil {
@@ -118,6 +118,11 @@ func TestRunTuning(t *testing.T) {
 	}
 	_, err := RunTuning(dir)
 	wantKind(t, err, fault.Data, deviceName)
+	if err := os.WriteFile(filepath.Join(dir, deviceName), []byte("[]"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	_, err = RunTuning(dir)
+	wantKind(t, err, fault.Data, deviceName, "not what a run writes there")
 }
 
 // TestAnotherDriver: the same kernels on another driver go on, and the user is told.
@@ -144,5 +149,5 @@ func TestAnotherDriver(t *testing.T) {
 		t.Errorf("notices %q", notices)
 	}
 	_, err = k.run(t, context.Background(), func(o *RunOptions) { o.Resume = true })
-	wantKind(t, err, fault.Device, "reference go float32", "vulkan go float32")
+	wantKind(t, err, fault.Config, "reference go float32", "vulkan go float32", "give the --device that device.json of the run names")
 }

@@ -62,7 +62,7 @@ func (d *device) attentionTile(cols, own int, vector bool) (attentionTile, error
 		case t.rows > 4:
 			t.rows /= 2
 		default:
-			return t, fault.New(fault.Device, "vulkan: attention heads of %d columns do not fit %d bytes of shared memory", cols, d.caps.sharedBytes)
+			return t, fault.New(fault.Device, "vulkan: attention heads of %d columns do not fit %d bytes of shared memory; --device cpu has no such limit", cols, d.caps.sharedBytes)
 		}
 	}
 	return t, nil

@@ -80,9 +80,10 @@ const (
 )
 
 // Open opens the device that o selects.
-func Open(o Options) (backend.Device, error) {
+func Open(o Options) (opened backend.Device, err error) {
 	loading.Lock()
 	defer loading.Unlock()
+	defer hostMemory(&err)
 	in, err := newInstance(o.Validation)
 	if err != nil {
 		return nil, err

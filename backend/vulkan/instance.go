@@ -13,6 +13,7 @@ import "C"
 import (
 	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"unsafe"
 
@@ -42,6 +43,9 @@ func load() error {
 	defer C.free(unsafe.Pointer(why))
 	proc := C.sv_load(name, why, 512)
 	if proc == nil {
+		if os.Getenv("SIFT_VULKAN_LOADER") != "" {
+			return none("no loader: %s (SIFT_VULKAN_LOADER names it)", C.GoString(why))
+		}
 		return none("no loader: %s (install your GPU's Vulkan driver and libvulkan1)", C.GoString(why))
 	}
 	vk.SetGetInstanceProcAddr(proc)
@@ -216,9 +220,10 @@ func (in *instance) describe(index int, handle vk.PhysicalDevice) physical {
 }
 
 // List returns the devices of every installed driver, or why there is none.
-func List() ([]Physical, error) {
+func List() (list []Physical, err error) {
 	loading.Lock()
 	defer loading.Unlock()
+	defer hostMemory(&err)
 	in, err := newInstance(false)
 	if err != nil {
 		return nil, err
@@ -228,11 +233,22 @@ func List() ([]Physical, error) {
 	if err != nil {
 		return nil, err
 	}
-	var list []Physical
 	for _, p := range all {
 		list = append(list, p.Physical)
 	}
 	return list, nil
+}
+
+// hostMemory turns the binding's panic for want of host memory into an error.
+func hostMemory(err *error) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	if text, ok := p.(string); !ok || !strings.HasPrefix(text, "memory alloc error") {
+		panic(p)
+	}
+	*err = none("out of memory on the host")
 }
 
 // failed is the error of a call that returned r.

@@ -165,11 +165,17 @@ func (d *device) pipelineFile() string {
 	return ""
 }
 
+// mostPipelines bounds the file of compiled kernels; drivers write some megabytes.
+const mostPipelines = 256 << 20
+
 // readPipelines returns what save wrote, nil if it is missing or damaged: drivers check
 // little of what they are given.
 func readPipelines(path string) []byte {
-	data, err := os.ReadFile(path)
-	if path == "" || err != nil || len(data) <= sha256.Size {
+	if path == "" {
+		return nil
+	}
+	data, err := readCached(path, mostPipelines)
+	if err != nil || len(data) <= sha256.Size {
 		return nil
 	}
 	sum := sha256.Sum256(data[sha256.Size:])

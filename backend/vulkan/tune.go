@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"sift/atomicfile"
 	"sift/fault"
@@ -72,13 +74,31 @@ type tuningFile struct {
 	Tuning  json.RawMessage `json:"tuning"`
 }
 
+// readCached reads a regular file of at most limit bytes. A cache directory may hold
+// anything: a pipe would block, and what never ends would fill the memory.
+func readCached(path string, limit int64) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Size() > limit {
+		return nil, fs.ErrInvalid
+	}
+	return io.ReadAll(io.LimitReader(f, limit))
+}
+
 // readTuning returns the choice in the file at path. It reports false if there is none
 // worth having: the file is missing or damaged, of other kernels or names unfit ones.
 func readTuning(path, shaders string, check func(name string) error) (tuning, bool) {
 	if path == "" {
 		return tuning{}, false
 	}
-	data, err := os.ReadFile(path)
+	data, err := readCached(path, 1<<20)
 	if err != nil {
 		return tuning{}, false
 	}

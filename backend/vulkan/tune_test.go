@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"sift/fault"
@@ -101,5 +102,31 @@ func TestTuningFile(t *testing.T) {
 	}
 	if err := writeTuning("", "hash", c); err != nil {
 		t.Errorf("without a cache directory: %v", err)
+	}
+}
+
+// TestReadCached: what lies in the cache directory and is no small regular file is passed over
+// at once.
+func TestReadCached(t *testing.T) {
+	dir := t.TempDir()
+	pipe, large, plain := filepath.Join(dir, "pipe"), filepath.Join(dir, "large"), filepath.Join(dir, "plain")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, size := range map[string]int64{large: 1 << 30, plain: 100} {
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(path, size); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, path := range []string{pipe, large, dir, "/dev/zero", filepath.Join(dir, "none")} {
+		if data, err := readCached(path, 100); err == nil {
+			t.Errorf("%s: %d bytes", path, len(data))
+		}
+	}
+	if data, err := readCached(plain, 100); err != nil || len(data) != 100 {
+		t.Errorf("%d bytes, %v", len(data), err)
 	}
 }
