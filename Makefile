@@ -1,12 +1,16 @@
 # make demo   import a small BERT, fine-tune it with SIFT, export it, prove the export
 # make test   every test, with what each part took
 # make        build ./sift
-.PHONY: all build demo test fixtures clean
+# make cuda   build ./sift with the CUDA backend; needs gcc, neither CUDA nor a GPU
+.PHONY: all build cuda demo test fixtures clean
 
 all: build
 
 build:
 	go build -o sift .
+
+cuda:
+	@eval "$$(scripts/cuda/driver)" && go build -tags cuda -o sift .
 
 # MODEL=minilm takes all-MiniLM-L6-v2, MODEL=path another ONNX file, TOKENIZER=path its tokenizer.
 demo: build
