@@ -18,6 +18,9 @@ type Options struct {
 	// Precision is F32, or BF16 to keep activations in bfloat16 and multiply on tensor cores;
 	// parameters, their gradients, statistics and sums stay float32. None means F32.
 	Precision backend.DType
+	// CuBLAS hands matrix products to cuBLAS, which must be installed. A row's last bits may
+	// then depend on how many rows there are.
+	CuBLAS bool
 }
 
 // Physical describes a device that could be opened, or why it cannot be.

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"runtime"
 	"strconv"
+	"strings"
 	"unsafe"
 
 	"gorgonia.org/cu"
@@ -90,6 +91,9 @@ func describe(i int) (Physical, cu.Device, error) {
 	if 10*major+minor < oldestCapability {
 		p.Reason = fmt.Sprintf("its compute capability is %s; the kernels need %d.%d (A100, RTX 30 and newer)", p.Capability, oldestCapability/10, oldestCapability%10)
 	}
+	if name, err := blasLibrary(); err == nil {
+		p.CuBLAS = name
+	}
 	return p, dev, nil
 }
 
@@ -113,6 +117,9 @@ type device struct {
 	status       C.u64          // address of four words in which kernels report bad indices
 	found        unsafe.Pointer // pinned: the words, as they were downloaded
 	parameters   unsafe.Pointer // of the next launch
+
+	blas     *blas // nil: products go to the device's own kernels
+	blasName string
 
 	profile  *profile
 	retained bool
@@ -146,7 +153,7 @@ func Open(o Options) (backend.Device, error) {
 	default:
 		return nil, fault.New(fault.Config, "cuda: no precision %s; there are float32 and bfloat16", o.Precision)
 	}
-	if err := d.setup(); err != nil {
+	if err := d.setup(o); err != nil {
 		if closed := d.Close(); closed != nil && d.gone == nil {
 			return nil, closed
 		}
@@ -155,7 +162,7 @@ func Open(o Options) (backend.Device, error) {
 	return d, nil
 }
 
-func (d *device) setup() (err error) {
+func (d *device) setup(o Options) (err error) {
 	if d.handle, err = cu.GetDevice(d.physical.Index); err != nil {
 		return d.failed("open the device", err)
 	}
@@ -186,6 +193,9 @@ func (d *device) setup() (err error) {
 	}
 	d.status = C.u64(d.statusBuffer.at)
 	d.parameters = C.calloc(1, maxParams)
+	if o.CuBLAS {
+		return d.openBLAS()
+	}
 	return nil
 }
 
@@ -215,9 +225,13 @@ func (d *device) leave() { runtime.UnlockOSThread() }
 
 // Info describes the device.
 func (d *device) Info() backend.Info {
+	parts := []string{d.physical.Name, "compute capability " + d.physical.Capability, "CUDA " + d.physical.Driver}
+	if d.blas != nil {
+		parts = append(parts, "products by "+d.blasName)
+	}
 	return backend.Info{Name: "cuda:" + strconv.Itoa(d.physical.Index),
-		Description: fmt.Sprintf("%s, compute capability %s, CUDA %s", d.physical.Name, d.physical.Capability, d.physical.Driver),
-		Kind:        "cuda", Float: backend.F32, MemoryBytes: d.physical.MemoryBytes}
+		Description: strings.Join(parts, ", "),
+		Kind:        "cuda", Float: backend.F32, Act: d.act, MemoryBytes: d.physical.MemoryBytes}
 }
 
 // Close gives everything back. A lost device has nothing to give.
@@ -256,6 +270,11 @@ func (d *device) release() error {
 	}
 	if d.profile != nil {
 		d.profile.free(note)
+	}
+	if d.blas != nil {
+		if err := d.blas.close(d); err != nil && first == nil {
+			first = err
+		}
 	}
 	for b := range d.buffers {
 		note("free memory", cu.MemFree(b.at))

@@ -1,0 +1,72 @@
+//go:build cuda && cgo && linux
+
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include "blas.h"
+
+// The types and numbers are those of NVIDIA's documentation of cuBLAS.
+enum { COMPUTE_32F = 68, DEFAULT_ALGORITHM = -1, NOT_FOUND = 1 };
+
+static void *library;
+static char name[256], reason[256];
+static int (*create)(void **), (*destroy)(void *), (*setStream)(void *, CUstream), (*setWorkspace)(void *, void *, size_t), (*getVersion)(void *, int *);
+static int (*gemmEx)(void *, int, int, int, int, int, const void *, const void *, int, int, const void *, int, int, const void *, void *, int, int, int, int);
+
+static void load(void) {
+	const char *given = getenv("SIFT_CUDA_CUBLAS");
+	const char *list[] = {"libcublas.so.13", "libcublas.so.12", "libcublas.so.11"};
+	int n = 3;
+	if (given && *given) {
+		list[0] = given;
+		n = 1;
+	}
+	for (int i = 0; i < n && !library; i++) {
+		library = dlopen(list[i], RTLD_NOW | RTLD_LOCAL);
+		snprintf(name, sizeof name, "%s", list[i]);
+	}
+	if (!library) {
+		snprintf(reason, sizeof reason, "no cuBLAS: %s", n == 1 ? dlerror() : "none of libcublas.so.13, .12 and .11 is there");
+		return;
+	}
+	create = (int (*)(void **))dlsym(library, "cublasCreate_v2");
+	destroy = (int (*)(void *))dlsym(library, "cublasDestroy_v2");
+	setStream = (int (*)(void *, CUstream))dlsym(library, "cublasSetStream_v2");
+	setWorkspace = (int (*)(void *, void *, size_t))dlsym(library, "cublasSetWorkspace_v2");
+	getVersion = (int (*)(void *, int *))dlsym(library, "cublasGetVersion_v2");
+	gemmEx = (int (*)(void *, int, int, int, int, int, const void *, const void *, int, int, const void *, int, int, const void *, void *, int, int, int,
+		int))dlsym(library, "cublasGemmEx");
+	if (!create || !destroy || !setStream || !setWorkspace || !getVersion || !gemmEx) {
+		snprintf(reason, sizeof reason, "%s lacks functions of cuBLAS 11.2", name);
+		library = 0;
+	}
+}
+
+const char *sift_blas_load(char *why, int n) {
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	pthread_once(&once, load);
+	if (library) return name;
+	snprintf(why, n, "%s", reason);
+	for (char *c = why; *c; c++)
+		if (*c == '\n') *c = ' ';
+	return 0;
+}
+
+int sift_blas_create(CUcontext context, CUstream stream, void *workspace, size_t bytes, void **handle) {
+	int r = cuCtxSetCurrent(context) || !library ? NOT_FOUND : create(handle);
+	if (!r) r = setStream(*handle, stream);
+	// With a workspace of the caller's one stream's results are the same at every run.
+	return r ? r : setWorkspace(*handle, workspace, bytes);
+}
+
+int sift_blas_destroy(CUcontext context, void *handle) { return cuCtxSetCurrent(context) ? NOT_FOUND : destroy(handle); }
+
+int sift_blas_version(CUcontext context, void *handle, int *version) { return cuCtxSetCurrent(context) ? NOT_FOUND : getVersion(handle, version); }
+
+int sift_blas_gemm(CUcontext context, void *handle, const sift_blas_product *p) {
+	return cuCtxSetCurrent(context) ? NOT_FOUND
+	                                : gemmEx(handle, p->transA, p->transB, p->m, p->n, p->k, &p->alpha, (const void *)p->A, p->ab, p->lda, (const void *)p->B,
+	                                         p->ab, p->ldb, &p->beta, (void *)p->C, p->c, p->ldc, COMPUTE_32F, DEFAULT_ALGORITHM);
+}

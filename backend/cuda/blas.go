@@ -1,0 +1,152 @@
+//go:build cuda && cgo && linux
+
+package cuda
+
+/*
+#include "blas.h"
+#include "kernels/epilogue.h"
+*/
+import "C"
+
+import (
+	"fmt"
+	"unsafe"
+
+	"sift/backend"
+)
+
+// blasWorkspace is what cuBLAS may use: as much as it asks for on sm_90.
+const blasWorkspace = 32 << 20
+
+// blas is an open cuBLAS. Which kernel it takes depends on all sizes of a product, so that a
+// row's last bits may depend on how many rows there are: steps that reuse the prefix and
+// steps that do not are then equal only up to rounding.
+type blas struct {
+	handle    unsafe.Pointer
+	workspace *buffer
+	product   C.sift_blas_product
+}
+
+// blasLibrary returns the name of the library, or why there is none.
+func blasLibrary() (string, error) {
+	var why [256]C.char
+	if name := C.sift_blas_load(&why[0], C.int(len(why))); name != nil {
+		return C.GoString(name), nil
+	}
+	return "", none("%s", C.GoString(&why[0]))
+}
+
+// openBLAS makes the device's products go to cuBLAS.
+func (d *device) openBLAS() error {
+	name, err := blasLibrary()
+	if err != nil {
+		return err
+	}
+	b := &blas{}
+	if b.workspace, err = d.newBuffer(blasWorkspace); err != nil {
+		return err
+	}
+	if r := C.sift_blas_create(cContext(d.context), cStream(d.stream), unsafe.Pointer(uintptr(b.workspace.at)), blasWorkspace, &b.handle); r != 0 {
+		return none("%s does not start: status %d", name, int(r))
+	}
+	var version C.int
+	if r := C.sift_blas_version(cContext(d.context), b.handle, &version); r != 0 {
+		return none("%s does not start: status %d", name, int(r))
+	}
+	v := int(version)
+	d.blasName = fmt.Sprintf("cuBLAS %d.%d.%d", v/10000, v/100%100, v%100)
+	if v >= 100000 {
+		d.blasName = fmt.Sprintf("cuBLAS %d.%d.%d", v/1000, v/100%10, v%100)
+	}
+	d.blas = b
+	return nil
+}
+
+func (b *blas) close(d *device) error {
+	if r := C.sift_blas_destroy(cContext(d.context), b.handle); r != 0 {
+		return none("close cuBLAS: status %d", int(r))
+	}
+	return nil
+}
+
+// gemm is Gemm by cuBLAS. It works on columns: C^T = op(B)^T op(A)^T. Bias, activation and Pre
+// come after, from float32 where there are any.
+func (b *blas) gemm(d *device, a backend.GemmArgs) error {
+	if err := d.usable(); err != nil {
+		return err
+	}
+	m, n, k := a.C.Rows, a.C.Cols, a.A.Cols
+	if a.TransA {
+		k = a.A.Rows
+	}
+	if m == 0 || n == 0 {
+		return nil
+	}
+	plain := a.Bias.Absent() && a.Pre.Absent() && a.Act == backend.Linear
+	p := &b.product
+	*p = C.sift_blas_product{transA: flag(a.TransB), transB: flag(a.TransA), m: C.int(n), n: C.int(m), k: C.int(k),
+		ab: blasType(a.A.DType), c: blasType(a.C.DType), alpha: C.float(a.Alpha), beta: C.float(a.Beta),
+		A: C.CUdeviceptr(matrix(a.B).at), B: C.CUdeviceptr(matrix(a.A).at), C: C.CUdeviceptr(matrix(a.C).at),
+		lda: C.int(max(a.B.Stride, 1)), ldb: C.int(max(a.A.Stride, 1)), ldc: C.int(a.C.Stride)}
+	from := matrix(a.C)
+	if !plain && a.C.DType != backend.F32 {
+		// One rounding, after the epilogue.
+		at, err := d.scratch(4 * int64(m) * int64(n))
+		if err != nil {
+			return err
+		}
+		from = C.Matrix{at: at, stride: C.i64(n)}
+		p.C, p.ldc, p.c = C.CUdeviceptr(at), C.int(n), C.SIFT_BLAS_F32
+		if a.Beta != 0 {
+			if err := d.Convert(d.view(at, m, n), a.C); err != nil {
+				return err
+			}
+		}
+	}
+	if d.profile != nil {
+		if err := d.profile.begin(d, "cublas_gemm"); err != nil {
+			return err
+		}
+	}
+	if r := C.sift_blas_gemm(cContext(d.context), b.handle, p); r != 0 {
+		return none("cuBLAS: product of %d x %d x %d: status %d", m, n, k, int(r))
+	}
+	if d.profile != nil {
+		if err := d.profile.end(d); err != nil {
+			return err
+		}
+	}
+	if plain {
+		return nil
+	}
+	e := (*C.EpilogueParams)(d.params())
+	e.to, e.pre, e.from, e.bias = matrix(a.C), matrix(a.Pre), from, matrix(a.Bias).at
+	e.rows, e.cols, e.act = C.i32(m), C.i32(n), C.u32(a.Act)
+	name := "epilogue_f32"
+	if a.C.DType == backend.BF16 {
+		name = "epilogue_bf16"
+	}
+	return d.launch(name, m, (n+255)/256, 1, 256, 0)
+}
+
+func blasType(t backend.DType) C.int {
+	if t == backend.BF16 {
+		return C.SIFT_BLAS_BF16
+	}
+	return C.SIFT_BLAS_F32
+}
+
+func flag(b bool) C.int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// view is float32 scratch as a tensor.
+func (d *device) view(at C.u64, rows, cols int) backend.Tensor {
+	off := (int64(at) - int64(d.work.at)) / 4
+	t := backend.NewTensor(d.work, backend.F32, rows, cols)
+	t.Off = int(off)
+	return t
+}
