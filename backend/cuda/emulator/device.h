@@ -5,7 +5,12 @@
 #define SIFT_EMULATOR_DEVICE_H
 #include <stddef.h>
 
+#ifdef EMULATOR_NAMES
+// scripts/cuda/emulator finds the kernels of a source in what the preprocessor makes of it.
+#define KERNEL(threads, blocks) @kernel threads @
+#else
 #define KERNEL(threads, blocks) static void
+#endif
 #define DEVICE [[maybe_unused]] static inline
 #define SHARED(T, name) \
 	static char name##_key; \
