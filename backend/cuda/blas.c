@@ -54,11 +54,11 @@ const char *sift_blas_load(char *why, int n) {
 	return 0;
 }
 
-int sift_blas_create(CUcontext context, CUstream stream, void *workspace, size_t bytes, void **handle) {
+int sift_blas_create(CUcontext context, CUstream stream, CUdeviceptr workspace, size_t bytes, void **handle) {
 	int r = cuCtxSetCurrent(context) || !library ? NOT_FOUND : create(handle);
 	if (!r) r = setStream(*handle, stream);
 	// With a workspace of the caller's one stream's results are the same at every run.
-	return r ? r : setWorkspace(*handle, workspace, bytes);
+	return r ? r : setWorkspace(*handle, (void *)workspace, bytes);
 }
 
 int sift_blas_destroy(CUcontext context, void *handle) { return cuCtxSetCurrent(context) ? NOT_FOUND : destroy(handle); }

@@ -46,7 +46,7 @@ func (d *device) openBLAS() error {
 	if b.workspace, err = d.newBuffer(blasWorkspace); err != nil {
 		return err
 	}
-	if r := C.sift_blas_create(cContext(d.context), cStream(d.stream), unsafe.Pointer(uintptr(b.workspace.at)), blasWorkspace, &b.handle); r != 0 {
+	if r := C.sift_blas_create(cContext(d.context), cStream(d.stream), C.CUdeviceptr(b.workspace.at), blasWorkspace, &b.handle); r != 0 {
 		return none("%s does not start: status %d", name, int(r))
 	}
 	var version C.int

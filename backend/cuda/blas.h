@@ -7,7 +7,7 @@
 const char *sift_blas_load(char *why, int n);
 
 // Results are cublasStatus_t: 0 is success.
-int sift_blas_create(CUcontext context, CUstream stream, void *workspace, size_t bytes, void **handle);
+int sift_blas_create(CUcontext context, CUstream stream, CUdeviceptr workspace, size_t bytes, void **handle);
 int sift_blas_destroy(CUcontext context, void *handle);
 int sift_blas_version(CUcontext context, void *handle, int *version);
 

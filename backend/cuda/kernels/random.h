@@ -2,6 +2,7 @@
 #ifndef SIFT_CUDA_RANDOM_H
 #define SIFT_CUDA_RANDOM_H
 #include "device.h"
+#include "quad.h"
 
 struct Words {
 	u32 v[4];
@@ -41,6 +42,25 @@ DEVICE f32 drop_element(const Drop &d, u32 sampleLow, u32 sampleHigh, u32 elemen
 	Words w = drop_words(d, sampleLow, sampleHigh, element >> 2);
 	u32 i = element & 3;
 	return drop_factor(d, i < 2 ? (i == 0 ? w.v[0] : w.v[1]) : (i == 2 ? w.v[2] : w.v[3]));
+}
+
+// drop_factors are those of columns col .. col + 3 of a row of `cols` columns, col a multiple of 4. Where
+// rows are whole blocks that takes one block of random bits, else two.
+DEVICE Four drop_factors(const Drop &d, RowKey k, u32 cols, u32 col) {
+	u32 first = k.row * cols + col, shift = first & 3;
+	Words a = drop_words(d, k.sampleLow, k.sampleHigh, first >> 2);
+	Four f;
+	if (shift == 0) {
+		UNROLL for (int i = 0; i < 4; i++) f.v[i] = drop_factor(d, a.v[i]);
+		return f;
+	}
+	Words b = drop_words(d, k.sampleLow, k.sampleHigh, (first >> 2) + 1);
+	u32 all[8] = {a.v[0], a.v[1], a.v[2], a.v[3], b.v[0], b.v[1], b.v[2], b.v[3]};
+	UNROLL for (u32 i = 0; i < 4; i++) {
+		u32 w = shift == 1 ? all[i + 1] : shift == 2 ? all[i + 2] : all[i + 3];
+		f.v[i] = drop_factor(d, w);
+	}
+	return f;
 }
 
 #endif
