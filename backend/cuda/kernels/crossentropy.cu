@@ -89,7 +89,7 @@ KERNEL(256, 4) crossentropy(CrossEntropyParams p) {
 
 	UNROLL for (u32 mask = 1; mask < 32; mask *= 2) {
 		total = joined_across(total, mask);
-		beaten = beaten || shuffle_xor((u32)beaten, mask) != 0;
+		beaten = ((u32)beaten | shuffle_xor((u32)beaten, mask)) != 0;
 	}
 	if (lane() == 0) {
 		s.sums[warp()] = total;
