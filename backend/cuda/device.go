@@ -5,7 +5,7 @@ package cuda
 /*
 #include <stdlib.h>
 #include "launch.h"
-#include "shim.h"
+#include "cudashim.h"
 */
 import "C"
 

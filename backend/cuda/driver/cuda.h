@@ -308,7 +308,7 @@ typedef struct CUuuid_st {
 	char bytes[16];
 } CUuuid;
 
-// Prototypes, from the list that also makes the forwarders of shim.c.
+// Prototypes, from the list that also makes the forwarders of cudashim.c.
 #define F1(name, symbol, A) CUresult name(A);
 #define F2(name, symbol, A, B) CUresult name(A, B);
 #define F3(name, symbol, A, B, C) CUresult name(A, B, C);

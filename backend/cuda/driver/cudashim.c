@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "cuda.h"
-#include "shim.h"
+#include "cudashim.h"
 
 static void *library;
 static char reason[256];

@@ -1,6 +1,6 @@
-// What package cuda asks of the forwarders in shim.c beside the driver API.
-#ifndef SIFT_CUDA_SHIM_H
-#define SIFT_CUDA_SHIM_H
+// What package cuda asks of the forwarders in cudashim.c beside the driver API.
+#ifndef SIFT_CUDASHIM_H
+#define SIFT_CUDASHIM_H
 
 #ifdef __cplusplus
 extern "C" {
