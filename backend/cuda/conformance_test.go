@@ -31,3 +31,15 @@ func TestConformance(t *testing.T) {
 	}
 	backendtest.RunAll(t, func() (backend.Device, error) { return Open(Options{}) })
 }
+
+// TestCuBLASValues: the same operations with products by cuBLAS, whose rows may depend on their
+// number.
+func TestCuBLASValues(t *testing.T) {
+	if _, err := blasLibrary(); err != nil {
+		t.Skip(err)
+	}
+	if err := open(t, Options{CuBLAS: true}).Close(); err != nil {
+		t.Fatal(err)
+	}
+	backendtest.RunValues(t, func() (backend.Device, error) { return Open(Options{CuBLAS: true}) }, func(op string) bool { return op == "gemm" })
+}

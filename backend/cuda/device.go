@@ -100,11 +100,12 @@ func describe(i int) (Physical, cu.Device, error) {
 // device is an open GPU. Its memory and kernels belong to the primary context, which any
 // thread may make current: enter does so around calls of package cu, sift_launch in C.
 type device struct {
-	physical Physical
-	handle   cu.Device
-	context  cu.CUContext
-	stream   cu.Stream
-	act      backend.DType // of activations
+	physical        Physical
+	handle          cu.Device
+	context         cu.CUContext
+	stream          cu.Stream
+	act             backend.DType // of activations
+	multiprocessors int
 
 	modules map[string]cu.Module // by file
 	kernels map[string]*kernel
@@ -170,6 +171,9 @@ func (d *device) setup(o Options) (err error) {
 		return d.failed("make a context", err)
 	}
 	d.retained = true
+	if d.multiprocessors, err = d.handle.Attribute(cu.MultiprocessorCount); err != nil {
+		return d.failed("count multiprocessors", err)
+	}
 	if err := d.enter(); err != nil {
 		return err
 	}
