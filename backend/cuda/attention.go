@@ -1,0 +1,195 @@
+//go:build cuda && cgo && linux
+
+package cuda
+
+/*
+#include "kernels/attention.h"
+
+static int attention_rows(int d) { return ATTENTION_ROWS(d); }
+static int attention_shared(int d) { return ATTENTION_SHARED(d); }
+static int attention_dq_shared(int d) { return ATTENTION_DQ_SHARED(d); }
+static int attention_dkv_shared(int d) { return ATTENTION_DKV_SHARED(d); }
+*/
+import "C"
+
+import (
+	"math"
+
+	"sift/backend"
+	"sift/fault"
+)
+
+// attentionThreads is the size of a block of every attention kernel.
+const attentionThreads = C.ATTENTION_THREADS
+
+// attentionKernel is a kernel with the rows that a block of it owns and the bytes of shared
+// memory it takes, before those for which keys are valid.
+type attentionKernel struct {
+	name         string
+	rows, shared int
+}
+
+// attentionKernels are the three kernels for one size of head and type.
+type attentionKernels struct{ forward, dq, dkv attentionKernel }
+
+// simt returns the kernels of attention_simt.h for heads of up to d columns.
+func simt(d C.int, forward, dq, dkv string) attentionKernels {
+	rows := int(C.attention_rows(d))
+	return attentionKernels{
+		attentionKernel{forward, rows, int(C.attention_shared(d))},
+		attentionKernel{dq, rows, int(C.attention_dq_shared(d))},
+		attentionKernel{dkv, rows, int(C.attention_dkv_shared(d))},
+	}
+}
+
+var (
+	attentionF32 = map[int]attentionKernels{
+		32:  simt(32, "attention32_f32", "attention_dq32_f32", "attention_dkv32_f32"),
+		64:  simt(64, "attention64_f32", "attention_dq64_f32", "attention_dkv64_f32"),
+		128: simt(128, "attention128_f32", "attention_dq128_f32", "attention_dkv128_f32"),
+		256: simt(256, "attention256_f32", "attention_dq256_f32", "attention_dkv256_f32"),
+	}
+	attentionAnyBF16 = map[int]attentionKernels{
+		32:  simt(32, "attention32_any_bf16", "attention_dq32_any_bf16", "attention_dkv32_any_bf16"),
+		64:  simt(64, "attention64_any_bf16", "attention_dq64_any_bf16", "attention_dkv64_any_bf16"),
+		128: simt(128, "attention128_any_bf16", "attention_dq128_any_bf16", "attention_dkv128_any_bf16"),
+		256: simt(256, "attention256_any_bf16", "attention_dq256_any_bf16", "attention_dkv256_any_bf16"),
+	}
+)
+
+// mostShared is the dynamic shared memory a block may have on every GPU that is supported
+// (compute capability 8.6 has the least).
+const mostShared = 99 << 10
+
+// attentionFor chooses the kernels for heads of cols columns. Where tensors lie must not
+// show in the bits, so alignment plays no part.
+func attentionFor(t backend.DType, cols int, scale float64) (attentionKernels, error) {
+	if cols > 256 {
+		return attentionKernels{}, fault.New(fault.Device, "cuda: attention heads of %d columns; at most 256", cols)
+	}
+	size := 32
+	for size < cols {
+		size *= 2
+	}
+	switch {
+	case t == backend.F32:
+		return attentionF32[size], nil
+	case t == backend.BF16:
+		return attentionAnyBF16[size], nil
+	}
+	return attentionKernels{}, fault.New(fault.Internal, "cuda: attention between %s tensors", t)
+}
+
+// aligned16 reports whether the rows of tensors begin at multiples of 16 bytes.
+func aligned16(tensors ...backend.Tensor) bool {
+	for _, t := range tensors {
+		size := t.DType.Size()
+		if t.Off*size%16 != 0 || t.Rows > 1 && t.Stride*size%16 != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// launchAttention enqueues a kernel over runs of rows and heads (block_of in attention_rows.h).
+func (d *device) launchAttention(k attentionKernel, l backend.Layout, heads int) error {
+	shared := k.shared + 4*attentionWords(l) + 8
+	if shared > mostShared {
+		return fault.New(fault.Device, "cuda: attention over %d rows takes %d bytes of shared memory, more than %d", l.MaxLen, shared, mostShared)
+	}
+	return d.launch(k.name, l.Rows/k.rows+l.Seqs, heads, 1, attentionThreads, shared)
+}
+
+// attentionWords is how many words have one bit for each row of the longest sequence, in
+// pairs: one for each tile of keys.
+func attentionWords(l backend.Layout) int { return (l.MaxLen + 63) / 64 * 2 }
+
+func attentionFits(l backend.Layout) error {
+	if l.Rows > math.MaxInt32 {
+		return fault.New(fault.Device, "cuda: attention over %d rows", l.Rows)
+	}
+	return nil
+}
+
+// Attention, for each sequence, head and row i, with j over the valid rows:
+//
+//	s_j = Scale q_i . k_j,  LSE_i = log sum_j exp s_j,  Out_i = sum_j dropout(exp(s_j - LSE_i)) v_j
+//
+// No valid row: Out_i = 0 and LSE_i = 0 (Vaswani et al. 2017, equation 1, in tiles of keys as
+// by Dao et al. 2022).
+func (d *device) Attention(a backend.AttentionArgs) error {
+	if a.Out.Len() == 0 || a.Layout.Seqs == 0 || a.Layout.MaxLen == 0 {
+		return nil
+	}
+	if err := d.own("attention", a.Out, a.LSE, a.QKV, a.Layout.Offsets, a.Layout.KeyValid, a.Drop.RowKey); err != nil {
+		return err
+	}
+	cols := a.Out.Cols / a.Heads
+	k, err := attentionFor(a.QKV.DType, cols, a.Scale)
+	if err != nil {
+		return err
+	}
+	if err := attentionFits(a.Layout); err != nil {
+		return err
+	}
+	p := (*C.AttentionParams)(d.params())
+	p.qkv, p.out, p.lse = matrix(a.QKV), matrix(a.Out), matrix(a.LSE)
+	d.attentionParams(p, a.Layout, a.Drop, a.Heads, cols, a.Scale, aligned16(a.QKV, a.Out))
+	return d.launchAttention(k.forward, a.Layout, a.Heads)
+}
+
+// AttentionBackward, with P_ij = exp(s_j - LSE_i) and m_ij = 0 or 1/(1-P) from dropout:
+//
+//	Delta_i = DOut_i . Out_i
+//	dS_ij = P_ij (m_ij DOut_i . v_j - Delta_i)
+//	dq_i = Scale sum_j dS_ij k_j,  dk_j = Scale sum_i dS_ij q_i,  dv_j = sum_i m_ij P_ij DOut_i
+//
+// The first kernel has the queries' gradient, Delta and dropout's bits, which go to scratch;
+// the second the keys' and values' gradients. Each sum lies within one block, in a fixed
+// order, at the price of computing P twice.
+func (d *device) AttentionBackward(a backend.AttentionBackwardArgs) error {
+	if a.DOut.Len() == 0 || a.Layout.Seqs == 0 || a.Layout.MaxLen == 0 {
+		return nil
+	}
+	if err := d.own("attention backward", a.DQKV, a.Delta, a.DOut, a.Out, a.LSE, a.QKV, a.Layout.Offsets, a.Layout.KeyValid, a.Drop.RowKey); err != nil {
+		return err
+	}
+	cols := a.DOut.Cols / a.Heads
+	k, err := attentionFor(a.QKV.DType, cols, a.Scale)
+	if err != nil {
+		return err
+	}
+	if err := attentionFits(a.Layout); err != nil {
+		return err
+	}
+	var kept C.u64
+	if a.Drop.P != 0 {
+		if kept, err = d.scratch(int64(a.Layout.Rows) * int64(a.Heads) * int64(attentionWords(a.Layout)) * 4); err != nil {
+			return err
+		}
+	}
+	vector := aligned16(a.QKV, a.Out, a.DQKV, a.DOut)
+	fill := func() {
+		p := (*C.AttentionParams)(d.params())
+		p.qkv, p.out, p.lse = matrix(a.QKV), matrix(a.Out), matrix(a.LSE)
+		p.dqkv, p.dout, p.delta, p.kept = matrix(a.DQKV), matrix(a.DOut), matrix(a.Delta), kept
+		d.attentionParams(p, a.Layout, a.Drop, a.Heads, cols, a.Scale, vector)
+	}
+	fill()
+	if err := d.launchAttention(k.dq, a.Layout, a.Heads); err != nil {
+		return err
+	}
+	fill()
+	return d.launchAttention(k.dkv, a.Layout, a.Heads)
+}
+
+// attentionParams sets what both passes have in common.
+func (d *device) attentionParams(p *C.AttentionParams, l backend.Layout, a backend.Drop, heads, cols int, scale float64, vector bool) {
+	p.layout, p.drop, p.status = layout(l), drop(a), d.status
+	p.heads, p.cols, p.maxLen, p.words = C.i32(heads), C.i32(cols), C.i32(l.MaxLen), C.i32(attentionWords(l))
+	p.scale = C.f32(scale)
+	size := C.u64(4)
+	if p.lse.at != 0 && vector && cols*int(size)%16 == 0 {
+		p.vector = 1
+	}
+}
