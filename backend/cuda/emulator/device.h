@@ -14,9 +14,10 @@
 #define DEVICE [[maybe_unused]] static inline
 #define SHARED(T, name) \
 	static char name##_key; \
-	type_of<T> &name = *(type_of<T> *)emulator::shared_memory(&name##_key, sizeof(type_of<T>))
+	type_of<T> &name = *(type_of<T> *)emulator::shared_memory(&name##_key, sizeof(type_of<T>), alignof(type_of<T>))
 #define DYNAMIC(T, name) type_of<T> &name = *(type_of<T> *)emulator::dynamic_memory(sizeof(type_of<T>))
 #define UNROLL
+#define UNROLL_BY_8
 
 namespace emulator {
 
@@ -28,21 +29,20 @@ struct Place {
 extern thread_local Place *where __attribute__((tls_model("initial-exec")));
 
 // shared_memory is the block's variable that key stands for; dynamic_memory what the launch gave.
-void *shared_memory(const void *key, size_t bytes);
+void *shared_memory(const void *key, size_t bytes, size_t align);
 void *dynamic_memory(size_t bytes);
 
 void block_barrier();
 
-// What a warp does together. The first member of each operand says which.
-enum Kind { SYNC, SHUFFLE_XOR, SHUFFLE, LOAD, LOAD_TRANSPOSED, MMA };
+// What a warp does together. Each lane leaves its operands on its own stack.
+enum Kind : u32 { SYNC, SHUFFLE_XOR, SHUFFLE, LOAD, LOAD_TRANSPOSED, MMA };
 struct Operands {
 	Kind kind;
-	u32 in, which;   // shuffles
-	u32 *r;          // loads: four registers
-	const void *row; // loads
-	f32 *d;          // mma
-	const u32 *a, *b;
-	u32 out;
+	u32 in, which, out; // shuffles
+	u32 *r;             // loads: four registers
+	const void *row;    // loads
+	f32 *d;             // mma
+	const u32 *a, *b;   // mma
 };
 void warp_together(Operands *o);
 
@@ -59,16 +59,23 @@ DEVICE u32 block_z() { return emulator::where->z; }
 DEVICE u32 grid_x() { return emulator::where->grid; }
 DEVICE void barrier() { emulator::block_barrier(); }
 DEVICE void warp_barrier() {
-	emulator::Operands o{emulator::SYNC};
+	emulator::Operands o;
+	o.kind = emulator::SYNC;
 	emulator::warp_together(&o);
 }
 DEVICE u32 shuffle_xor(u32 v, u32 mask) {
-	emulator::Operands o{emulator::SHUFFLE_XOR, v, mask};
+	emulator::Operands o;
+	o.kind = emulator::SHUFFLE_XOR;
+	o.in = v;
+	o.which = mask;
 	emulator::warp_together(&o);
 	return o.out;
 }
 DEVICE u32 shuffle(u32 v, u32 from) {
-	emulator::Operands o{emulator::SHUFFLE, v, from};
+	emulator::Operands o;
+	o.kind = emulator::SHUFFLE;
+	o.in = v;
+	o.which = from;
 	emulator::warp_together(&o);
 	return o.out;
 }
@@ -81,15 +88,25 @@ DEVICE void copy16(void *shared, const void *global, u32 bytes) { emulator::copy
 DEVICE void copy_commit() { emulator::close_group(); }
 template <int N> DEVICE void copy_wait() { emulator::wait_groups(N); }
 DEVICE void load_matrices(u32 r[4], const void *row) {
-	emulator::Operands o{emulator::LOAD, 0, 0, r, row};
+	emulator::Operands o;
+	o.kind = emulator::LOAD;
+	o.r = r;
+	o.row = row;
 	emulator::warp_together(&o);
 }
 DEVICE void load_matrices_transposed(u32 r[4], const void *row) {
-	emulator::Operands o{emulator::LOAD_TRANSPOSED, 0, 0, r, row};
+	emulator::Operands o;
+	o.kind = emulator::LOAD_TRANSPOSED;
+	o.r = r;
+	o.row = row;
 	emulator::warp_together(&o);
 }
 DEVICE void mma(f32 d[4], const u32 a[4], const u32 b[2]) {
-	emulator::Operands o{emulator::MMA, 0, 0, 0, 0, d, a, b};
+	emulator::Operands o;
+	o.kind = emulator::MMA;
+	o.d = d;
+	o.a = a;
+	o.b = b;
 	emulator::warp_together(&o);
 }
 

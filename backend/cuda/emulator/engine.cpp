@@ -2,11 +2,15 @@
 // does not need a GPU: indices, barriers, the layout of fragments, the order of sums.
 //
 // Threads of a block run one after another, each until it waits: at a barrier for the
-// block, at a shuffle or a product for its warp. SIFT_EMULATOR_ORDER says in which order:
-// forward, reversed or shuffled; a missing barrier gives other results in another order.
-// Errors, which end the launch: threads that wait for others that have ended or wait
-// elsewhere, misaligned vector copies, too much shared memory. Shared memory is full of NaN
-// before each block, and an asynchronous copy is made only when it is waited for.
+// block, at a shuffle or a product for its warp, which the last lane to arrive does for all.
+// SIFT_EMULATOR_ORDER says in which order lanes, warps and blocks go: forward, reversed or
+// shuffled (by SIFT_EMULATOR_SEED); a missing barrier gives other results in another order.
+// SIFT_EMULATOR_THREADS host threads, one for each processor if unset, take blocks.
+//
+// Errors, which end the launch: threads that wait for others which have ended or wait
+// elsewhere, addresses that belong to nothing, misaligned vectors, too much shared memory.
+// Shared memory is full of NaN before each block, and an asynchronous copy is made only
+// when it is waited for.
 //
 // What this cannot show: how a GPU orders memory between threads without barriers, limits
 // of registers, timing, and the last bits of exp2_fast and of sums inside mma.
@@ -17,24 +21,35 @@
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
+#include <signal.h>
 #include <sys/mman.h>
+#include <ucontext.h>
+#include <unistd.h>
 #ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 
 namespace emulator {
 
 thread_local Place *where;
+std::string (*describe)(const void *);
 
 static std::map<std::string, Kernel> &kernels() {
 	static std::map<std::string, Kernel> all;
 	return all;
 }
 
-void add(const char *name, void (*run)(const void *), size_t bytes, u32 threads) { kernels()[name] = Kernel{name, run, bytes, threads}; }
+void add(const char *name, void (*run)(const void *), size_t bytes, u32 threads) {
+	if (!kernels().emplace(name, Kernel{name, run, bytes, threads}).second) {
+		fprintf(stderr, "emulator: two kernels are called %s\n", name);
+		abort();
+	}
+}
 
 const Kernel *find(const std::string &name) {
 	auto k = kernels().find(name);
@@ -42,13 +57,15 @@ const Kernel *find(const std::string &name) {
 }
 
 // switch_stack saves the registers that a call must keep, leaves the stack pointer in *save and
-// goes on where `to` left off.
+// goes on where `to` left off. It jumps instead of returning: lanes that all go on at one
+// place are then predicted.
 extern "C" void emulator_switch_stack(void **save, void *to);
 #if defined(__x86_64__)
 asm(R"(
 .text
 .hidden emulator_switch_stack
 .globl emulator_switch_stack
+.type emulator_switch_stack, @function
 emulator_switch_stack:
 	push %rbp
 	push %rbx
@@ -64,14 +81,26 @@ emulator_switch_stack:
 	pop %r12
 	pop %rbx
 	pop %rbp
-	ret
+	pop %rcx
+	jmp *%rcx
+.size emulator_switch_stack, .-emulator_switch_stack
 )");
-static const int savedWords = 6;
+
+// new_stack prepares a stack, whose end is aligned to 16, on which `first` begins.
+static void *new_stack(void *end, void (*first)()) {
+	u64 *top = (u64 *)end;
+	*--top = 0; // where `first` would return to
+	*--top = (u64)first;
+	top -= 6;
+	memset(top, 0, 48);
+	return top;
+}
 #elif defined(__aarch64__)
 asm(R"(
 .text
 .hidden emulator_switch_stack
 .globl emulator_switch_stack
+.type emulator_switch_stack, %function
 emulator_switch_stack:
 	sub sp, sp, #160
 	stp x19, x20, [sp]
@@ -98,13 +127,36 @@ emulator_switch_stack:
 	ldp d12, d13, [sp, #128]
 	ldp d14, d15, [sp, #144]
 	add sp, sp, #160
-	ret
+	br x30
+.size emulator_switch_stack, .-emulator_switch_stack
 )");
+
+static void *new_stack(void *end, void (*first)()) {
+	u64 *top = (u64 *)end - 20;
+	memset(top, 0, 160);
+	top[11] = (u64)first; // x30
+	return top;
+}
 #else
-#error "the emulator knows how to switch stacks on x86-64 and arm64 only"
+// Elsewhere by ucontext: a stack "pointer" is then the address of a context.
+extern "C" void emulator_switch_stack(void **save, void *to) {
+	ucontext_t mine;
+	*save = &mine;
+	swapcontext(&mine, (ucontext_t *)to);
+}
+
+static void *new_stack(void *end, void (*first)()) {
+	ucontext_t *c = (ucontext_t *)(((uintptr_t)end - sizeof *c) & ~(uintptr_t)63);
+	getcontext(c);
+	c->uc_stack.ss_size = 48 << 10;
+	c->uc_stack.ss_sp = (char *)c - c->uc_stack.ss_size;
+	c->uc_link = nullptr;
+	makecontext(c, first, 0);
+	return c;
+}
 #endif
 
-enum State { READY, AT_BARRIER, AT_WARP, ENDED };
+enum State : u32 { READY, AT_BARRIER, AT_WARP, ENDED };
 
 struct Copy {
 	void *to;
@@ -112,19 +164,24 @@ struct Copy {
 	u32 bytes;
 };
 
-const size_t stackBytes = 128 << 10;
-const u64 canary = 0x5ca1ab1e0ddba11;
-const size_t staticBytes = 48 << 10;
+#ifdef __SANITIZE_ADDRESS__
+const size_t stackBytes = 512 << 10; // the checker's frames are large
+#else
+const size_t stackBytes = 64 << 10;
+#endif
+const size_t pageBytes = 64 << 10; // a multiple of any processor's page
+const size_t staticBytes = 48 << 10, sharedBytes = 163 << 10; // what sm_80 has for static variables and for all
+const u32 mostThreads = 1024;
 
 struct Fibre {
-	Place place;
+	Place place; // first: `where` is a fibre's address
 	State state;
-	void *stack = nullptr; // lowest address
+	char *stack = nullptr; // lowest usable address; an inaccessible page lies below
 	void *at = nullptr;    // saved stack pointer
 	Operands *operands;
-	std::vector<Copy> copies; // asked for, oldest first
+	std::vector<Copy> copies;   // asked for, oldest first
 	std::vector<size_t> groups; // how many copies each closed group has
-	size_t closed;            // copies that are in a group
+	size_t closed;              // copies that are in a group
 #ifdef __SANITIZE_ADDRESS__
 	void *fake = nullptr;
 #endif
@@ -133,85 +190,106 @@ struct Fibre {
 // Variable is a SHARED variable of the running block.
 struct Variable {
 	const void *key;
-	size_t at, bytes;
+	size_t at;
 };
+
+enum How { FORWARD, REVERSED, SHUFFLED };
 
 // Worker runs blocks, on a thread of its own or on the caller's.
 struct Worker {
-	std::vector<Fibre> fibres;
-	std::vector<unsigned char> memory; // static, then dynamic shared memory, 16-byte aligned
-	unsigned char *shared = nullptr;
+	Fibre fibres[mostThreads];
+	Fibre scheduler;
+	u32 warp = 0, position = 0, arrived = 0; // of the running warp: its first thread, lanes begun, lanes at a warp-wide operation
+	u32 lanes[32], warps[mostThreads / 32];  // in what order they go
+	unsigned char *memory = nullptr, *shared = nullptr, *dynamic = nullptr;
 	std::vector<Variable> variables;
-	size_t used = 0, dynamic = 0;
-	void *scheduler = nullptr;
-	Fibre *running = nullptr;
+	size_t used = 0, given = 0; // bytes of static and of dynamic shared memory
 	const Kernel *kernel = nullptr;
 	const void *params = nullptr;
+	How how = FORWARD;
 	u64 random = 1;
+	volatile bool inside = false; // a kernel's code is running
+	Outcome outcome = FINE;
 	std::string fault;
-	std::vector<u32> order, lanes;
-#ifdef __SANITIZE_ADDRESS__
-	const void *home = nullptr;
-	size_t homeBytes = 0;
-	void *fake = nullptr;
-#endif
 
-	~Worker() {
-		for (Fibre &f : fibres)
-			if (f.stack) munmap(f.stack, stackBytes);
-	}
+	Worker();
+	~Worker();
+	Fibre *running() { return (Fibre *)where; }
 	void prepare(u32 threads);
 	bool block(u32 x, u32 y, u32 z, u32 grid, u32 threads);
-	bool warp(u32 first);
-	bool together(u32 first);
-	void resume(Fibre *f);
-	void suspend(State s);
-	void arrange(std::vector<u32> &list, u32 n);
-	void broken(const char *what);
+	void go(Fibre *from, Fibre *to, bool last);
+	void wait(Fibre *f, State s);
+	void stop(Outcome o, const char *what);
+	bool together(Fibre *f);
+	void arrange(u32 *list, u32 n);
+	void diverged();
 };
 
 static thread_local Worker *worker __attribute__((tls_model("initial-exec")));
 
-void Worker::broken(const char *what) {
-	if (!fault.empty()) return;
-	char text[256];
-	Place p = running ? running->place : Place{};
-	snprintf(text, sizeof text, "kernel %s, block %u,%u,%u, thread %u: %s", kernel->name.c_str(), p.x, p.y, p.z, p.thread, what);
-	fault = text;
+static void broken(Worker *w, Outcome o, const Place &p, const char *what) {
+	char text[512];
+	snprintf(text, sizeof text, "kernel %s, block %u,%u,%u, thread %u: %s", w->kernel->name.c_str(), p.x, p.y, p.z, p.thread, what);
+	w->fault = text;
+	w->outcome = o;
+}
+
+Worker::Worker() {
+	// Dynamic memory ends where an inaccessible page begins; all before it is accessible.
+	size_t all = 8 * pageBytes;
+	memory = (unsigned char *)mmap(nullptr, all, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (memory == MAP_FAILED || mprotect(memory, pageBytes, PROT_NONE) || mprotect(memory + all - pageBytes, pageBytes, PROT_NONE)) abort();
+	shared = memory + pageBytes;
+	scheduler.place = Place{};
+	stack_t now = {};
+	if (sigaltstack(nullptr, &now) == 0 && now.ss_flags & SS_DISABLE) {
+		// A thread that overflows its fibre's stack needs another one to say so.
+		stack_t other = {};
+		other.ss_size = 64 << 10;
+		other.ss_sp = malloc(other.ss_size);
+		sigaltstack(&other, nullptr);
+	}
+}
+
+Worker::~Worker() {
+	for (Fibre &f : fibres)
+		if (f.stack) munmap(f.stack - pageBytes, stackBytes + pageBytes);
+	munmap(memory, 8 * pageBytes);
 }
 
 // first is where a fibre begins.
 static void first() {
 	Worker *w = worker;
 #ifdef __SANITIZE_ADDRESS__
-	__sanitizer_finish_switch_fiber(nullptr, &w->home, &w->homeBytes);
+	__sanitizer_finish_switch_fiber(nullptr, nullptr, nullptr);
 #endif
 	w->kernel->run(w->params);
-	worker->suspend(ENDED);
+	w = worker;
+	w->wait(w->running(), ENDED);
 	abort(); // an ended fibre is not resumed
 }
 
+static char *end_of(Fibre *f, u32 i) {
+	// Stacks begin at different sets of the cache.
+	return f->stack + stackBytes - 128 * (i % 32);
+}
+
 void Worker::prepare(u32 threads) {
-	while (fibres.size() < threads) fibres.emplace_back();
 	for (u32 i = 0; i < threads; i++) {
 		Fibre &f = fibres[i];
 		if (!f.stack) {
-			f.stack = mmap(nullptr, stackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-			if (f.stack == MAP_FAILED) abort();
-			*(u64 *)f.stack = canary;
+			char *all = (char *)mmap(nullptr, stackBytes + pageBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+			if (all == MAP_FAILED || mprotect(all, pageBytes, PROT_NONE)) {
+				fprintf(stderr, "emulator: no memory for stacks\n");
+				abort();
+			}
+			f.stack = all + pageBytes;
 		}
-		u64 *top = (u64 *)((char *)f.stack + stackBytes);
-#if defined(__x86_64__)
-		*--top = 0; // where the first function would return to; keeps the stack aligned as after a call
-		*--top = (u64)&first;
-		top -= savedWords;
-		memset(top, 0, 8 * savedWords);
-#else
-		top -= 20;
-		memset(top, 0, 160);
-		top[11] = (u64)&first; // x30
+#ifdef __SANITIZE_ADDRESS__
+		ASAN_UNPOISON_MEMORY_REGION(f.stack, stackBytes); // a fibre that an error ended leaves its frames
+		f.fake = nullptr;
 #endif
-		f.at = top;
+		f.at = new_stack(end_of(&f, i), first);
 		f.state = READY;
 		f.copies.clear();
 		f.groups.clear();
@@ -219,78 +297,140 @@ void Worker::prepare(u32 threads) {
 	}
 }
 
-void Worker::resume(Fibre *f) {
-	running = f;
-	where = &f->place;
+// go leaves one fibre for another; last if the first one is never resumed.
+inline void Worker::go(Fibre *from, Fibre *to, bool last) {
+	where = &to->place;
 #ifdef __SANITIZE_ADDRESS__
-	__sanitizer_start_switch_fiber(&fake, f->stack, stackBytes);
+	static thread_local const void *home;
+	static thread_local size_t homeBytes;
+	if (to == &scheduler) __sanitizer_start_switch_fiber(last ? nullptr : &from->fake, home, homeBytes);
+	else __sanitizer_start_switch_fiber(last ? nullptr : &from->fake, to->stack, stackBytes);
+	bool first = from == &scheduler;
+	if (first && !home) {
+		pthread_attr_t a;
+		void *at;
+		pthread_getattr_np(pthread_self(), &a);
+		pthread_attr_getstack(&a, &at, &homeBytes);
+		pthread_attr_destroy(&a);
+		home = at;
+	}
+#else
+	(void)last;
 #endif
-	emulator_switch_stack(&scheduler, f->at);
+	emulator_switch_stack(&from->at, to->at);
 #ifdef __SANITIZE_ADDRESS__
-	__sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
+	__sanitizer_finish_switch_fiber(from->fake, nullptr, nullptr);
 #endif
-	if (*(u64 *)f->stack != canary) {
-		fprintf(stderr, "emulator: kernel %s overflows its stack of %zu bytes\n", kernel->name.c_str(), stackBytes);
-		abort();
+}
+
+// wait ends or suspends a fibre and goes on with the next lane; the last one does what the
+// warp has met for.
+void Worker::wait(Fibre *f, State s) {
+	f->state = s;
+	if (++position < 32) {
+		go(f, &fibres[warp + lanes[position]], s == ENDED);
+	} else if (arrived == 32 && together(f)) {
+		arrived = 0;
+		for (u32 l = 0; l < 32; l++) fibres[warp + l].state = READY;
+		arrange(lanes, 32);
+		position = 0;
+		Fibre *to = &fibres[warp + lanes[0]];
+		if (to != f) go(f, to, false);
+	} else {
+		go(f, &scheduler, s == ENDED);
 	}
 }
 
-void Worker::suspend(State s) {
-	Fibre *f = running;
-	f->state = s;
-#ifdef __SANITIZE_ADDRESS__
-	__sanitizer_start_switch_fiber(s == ENDED ? nullptr : &f->fake, home, homeBytes);
-#endif
-	emulator_switch_stack(&f->at, scheduler);
-#ifdef __SANITIZE_ADDRESS__
-	__sanitizer_finish_switch_fiber(f->fake, &home, &homeBytes);
-#endif
+// stop ends the launch with an error of the running thread.
+void Worker::stop(Outcome o, const char *what) {
+	Fibre *f = running();
+	broken(this, o, f->place, what);
+	f->state = ENDED;
+	go(f, &scheduler, true);
+	abort();
 }
 
 // arrange fills list with 0 .. n-1 in the order asked for.
-void Worker::arrange(std::vector<u32> &list, u32 n) {
-	static const char *given = getenv("SIFT_EMULATOR_ORDER");
-	static const char how = given && *given ? *given : 'f';
-	list.resize(n);
-	for (u32 i = 0; i < n; i++) list[i] = how == 'r' ? n - 1 - i : i;
-	if (how != 's') return;
+void Worker::arrange(u32 *list, u32 n) {
+	for (u32 i = 0; i < n; i++) list[i] = how == REVERSED ? n - 1 - i : i;
+	if (how != SHUFFLED) return;
 	for (u32 i = n; i > 1; i--) {
 		random = random * 6364136223846793005u + 1442695040888963407u;
 		std::swap(list[i - 1], list[(random >> 33) % i]);
 	}
 }
 
-// warp runs a warp until all of its lanes wait at a barrier or have ended.
-bool Worker::warp(u32 first) {
-	for (;;) {
-		arrange(lanes, 32);
-		for (u32 l : lanes) {
-			Fibre *f = &fibres[first + l];
-			if (f->state == READY) resume(f);
-			if (!fault.empty()) return false;
+static const char *kinds[] = {"warp_barrier", "shuffle_xor", "shuffle", "load_matrices", "load_matrices_transposed", "mma"};
+
+// diverged says which lanes of the running warp do not meet the others.
+void Worker::diverged() {
+	Fibre *waits = nullptr, *other = nullptr;
+	for (u32 l = 0; l < 32; l++) {
+		Fibre *f = &fibres[warp + l];
+		if (f->state == AT_WARP) waits = waits ? waits : f;
+	}
+	for (u32 l = 0; l < 32; l++) {
+		Fibre *f = &fibres[warp + l];
+		if (f->state != AT_WARP || f->operands->kind != waits->operands->kind) other = other ? other : f;
+	}
+	char text[256];
+	snprintf(text, sizeof text, "divergent: it waits for its warp at %s, but thread %u %s%s", kinds[waits->operands->kind], other->place.thread,
+		other->state == ENDED ? "has ended" : other->state == AT_BARRIER ? "waits at barrier" : "waits at ",
+		other->state == AT_WARP ? kinds[other->operands->kind] : "");
+	broken(this, FAILED, waits->place, text);
+}
+
+typedef f32 F8 __attribute__((vector_size(32)));
+
+// multiply is mma by the layout of fragments that PTX gives for m16n8k16: lane 4g + t holds of A,
+// in its four words, rows g and g+8 at columns 2t and 2t+1, then the same at columns 2t+8 and
+// 2t+9; of B rows 2t, 2t+1 and 2t+8, 2t+9 at column g; of D rows g and g+8 at columns 2t and 2t+1.
+static void multiply(Operands **o) {
+	alignas(32) f32 a[16][16], b[16][8], d[16][8];
+	for (u32 l = 0; l < 32; l++) {
+		u32 g = l / 4, t = 2 * (l % 4);
+		const u32 *x = o[l]->a, *y = o[l]->b;
+		const f32 *z = o[l]->d;
+		auto two = [](f32 *p, u32 step, u32 word) {
+			p[0] = __builtin_bit_cast(f32, word << 16);
+			p[step] = __builtin_bit_cast(f32, word & 0xffff0000u);
+		};
+		two(&a[g][t], 1, x[0]);
+		two(&a[g + 8][t], 1, x[1]);
+		two(&a[g][t + 8], 1, x[2]);
+		two(&a[g + 8][t + 8], 1, x[3]);
+		two(&b[t][g], 8, y[0]);
+		two(&b[t + 8][g], 8, y[1]);
+		d[g][t] = z[0], d[g][t + 1] = z[1], d[g + 8][t] = z[2], d[g + 8][t + 1] = z[3];
+	}
+	for (u32 half = 0; half < 16; half += 8) {
+		F8 sum[8];
+#pragma GCC unroll 8
+		for (u32 i = 0; i < 8; i++) sum[i] = *(F8 *)d[half + i];
+		for (u32 k = 0; k < 16; k++) {
+			F8 row = *(F8 *)b[k];
+#pragma GCC unroll 8
+			for (u32 i = 0; i < 8; i++) sum[i] += a[half + i][k] * row;
 		}
-		u32 waiting = 0;
-		for (u32 l = 0; l < 32; l++) waiting += fibres[first + l].state == AT_WARP;
-		if (waiting == 0) return true;
-		if (waiting < 32) {
-			broken("the lanes of its warp diverge at a warp-wide operation");
-			return false;
-		}
-		if (!together(first)) return false;
-		for (u32 l = 0; l < 32; l++) fibres[first + l].state = READY;
+#pragma GCC unroll 8
+		for (u32 i = 0; i < 8; i++) *(F8 *)d[half + i] = sum[i];
+	}
+	for (u32 l = 0; l < 32; l++) {
+		u32 g = l / 4, t = 2 * (l % 4);
+		f32 *z = o[l]->d;
+		z[0] = d[g][t], z[1] = d[g][t + 1], z[2] = d[g + 8][t], z[3] = d[g + 8][t + 1];
 	}
 }
 
-// together does what the 32 lanes have arrived at.
-bool Worker::together(u32 first) {
+// together does what the 32 lanes have arrived at; false if that is not one thing.
+bool Worker::together(Fibre *) {
 	Operands *o[32];
+	u32 differ = 0;
 	for (u32 l = 0; l < 32; l++) {
-		o[l] = fibres[first + l].operands;
-		if (o[l]->kind != o[0]->kind) {
-			broken("the lanes of its warp wait at different operations");
-			return false;
-		}
+		o[l] = fibres[warp + l].operands;
+		differ |= o[l]->kind ^ o[0]->kind;
 	}
+	if (differ) return false;
 	switch (o[0]->kind) {
 	case SYNC:
 		break;
@@ -301,42 +441,19 @@ bool Worker::together(u32 first) {
 		for (u32 l = 0; l < 32; l++) o[l]->out = o[o[l]->which & 31]->in;
 		break;
 	case LOAD:
+		for (u32 l = 0; l < 32; l++)
+			for (u32 i = 0; i < 4; i++) o[l]->r[i] = ((const u32 *)o[8 * i + l / 4]->row)[l % 4];
+		break;
 	case LOAD_TRANSPOSED:
-		for (u32 l = 0; l < 32; l++)
-			if ((uintptr_t)o[l]->row & 15) {
-				broken("a row of load_matrices is not aligned to 16 bytes");
-				return false;
-			}
-		for (u32 l = 0; l < 32; l++)
-			for (u32 i = 0; i < 4; i++) {
-				if (o[0]->kind == LOAD) {
-					memcpy(&o[l]->r[i], (const char *)o[8 * i + l / 4]->row + 4 * (l % 4), 4);
-				} else {
-					u16 two[2];
-					for (u32 k = 0; k < 2; k++) memcpy(&two[k], (const char *)o[8 * i + 2 * (l % 4) + k]->row + 2 * (l / 4), 2);
-					o[l]->r[i] = two[0] | (u32)two[1] << 16;
-				}
-			}
-		break;
-	case MMA: {
-		// Lane l = 4 g + t holds of A, in its four words: rows g and g+8 at columns 2t, then the
-		// same at 2t+8; of B: rows 2t and 2t+8 at column g; of D: rows g and g+8 at columns 2t.
-		f32 a[16][16], b[16][8], d[16][8];
-		for (u32 l = 0; l < 32; l++) {
-			u32 g = l / 4, t = l % 4;
-			for (u32 i = 0; i < 4; i++)
-				for (u32 k = 0; k < 2; k++) a[g + 8 * (i & 1)][2 * t + 8 * (i >> 1) + k] = __builtin_bit_cast(f32, o[l]->a[i] >> 16 * k << 16);
-			for (u32 i = 0; i < 2; i++)
-				for (u32 k = 0; k < 2; k++) b[2 * t + 8 * i + k][g] = __builtin_bit_cast(f32, o[l]->b[i] >> 16 * k << 16);
-			for (u32 i = 0; i < 4; i++) d[g + 8 * (i >> 1)][2 * t + (i & 1)] = o[l]->d[i];
+		for (u32 i = 0; i < 4; i++) {
+			const u16 *row[8];
+			for (u32 r = 0; r < 8; r++) row[r] = (const u16 *)o[8 * i + r]->row;
+			for (u32 l = 0; l < 32; l++) o[l]->r[i] = row[2 * (l % 4)][l / 4] | (u32)row[2 * (l % 4) + 1][l / 4] << 16;
 		}
-		for (u32 i = 0; i < 16; i++)
-			for (u32 k = 0; k < 16; k++)
-				for (u32 j = 0; j < 8; j++) d[i][j] += a[i][k] * b[k][j];
-		for (u32 l = 0; l < 32; l++)
-			for (u32 i = 0; i < 4; i++) o[l]->d[i] = d[l / 4 + 8 * (i >> 1)][2 * (l % 4) + (i & 1)];
 		break;
-	}
+	case MMA:
+		multiply(o);
+		break;
 	}
 	return true;
 }
@@ -344,71 +461,117 @@ bool Worker::together(u32 first) {
 bool Worker::block(u32 x, u32 y, u32 z, u32 grid, u32 threads) {
 	prepare(threads);
 	for (u32 i = 0; i < threads; i++) fibres[i].place = Place{i, x, y, z, grid};
-	memset(shared, 0xff, staticBytes + dynamic);
+	size_t room = (given + 15) & ~(size_t)15;
+	dynamic = memory + 7 * pageBytes - room;
+#ifdef __SANITIZE_ADDRESS__
+	ASAN_UNPOISON_MEMORY_REGION(shared, 6 * pageBytes);
+#endif
+	memset(shared, 0xff, staticBytes);
+	memset(dynamic, 0xff, room);
+#ifdef __SANITIZE_ADDRESS__
+	// What no variable holds is out of bounds.
+	ASAN_POISON_MEMORY_REGION(shared, 6 * pageBytes);
+	ASAN_UNPOISON_MEMORY_REGION(dynamic, given);
+#endif
 	variables.clear();
 	used = 0;
 	for (;;) {
-		arrange(order, threads / 32);
-		std::vector<u32> warps = order;
-		for (u32 w : warps)
-			if (!warp(32 * w)) return false;
-		u32 ended = 0;
-		for (u32 i = 0; i < threads; i++) ended += fibres[i].state == ENDED;
-		if (ended == threads) return true;
-		if (ended > 0) {
-			broken("it waits at a barrier that other threads of its block never reach");
+		arrange(warps, threads / 32);
+		for (u32 w = 0; w < threads / 32; w++) {
+			warp = 32 * warps[w];
+			arrange(lanes, 32);
+			position = arrived = 0;
+			inside = true;
+			go(&scheduler, &fibres[warp + lanes[0]], false);
+			inside = false;
+			if (!fault.empty()) return false;
+			if (arrived) {
+				diverged();
+				return false;
+			}
+		}
+		Fibre *ended = nullptr, *waits = nullptr;
+		for (u32 i = 0; i < threads; i++) (fibres[i].state == ENDED ? ended : waits) = &fibres[i];
+		if (!waits) return true;
+		if (ended) {
+			char text[128];
+			snprintf(text, sizeof text, "divergent: it waits at barrier, but thread %u has ended", ended->place.thread);
+			broken(this, FAILED, waits->place, text);
 			return false;
 		}
 		for (u32 i = 0; i < threads; i++) fibres[i].state = READY;
 	}
 }
 
-void *shared_memory(const void *key, size_t bytes) {
+void *shared_memory(const void *key, size_t bytes, size_t align) {
 	Worker *w = worker;
 	for (Variable &v : w->variables)
 		if (v.key == key) return w->shared + v.at;
-	size_t at = (w->used + 15) & ~(size_t)15;
-	if (at + bytes > staticBytes) {
-		w->broken("its static shared memory exceeds 48 KiB");
-		w->suspend(ENDED);
-	}
+	if (align < 16) align = 16;
+	size_t at = (w->used + align - 1) & ~(align - 1);
+	if (at + bytes > staticBytes) w->stop(FAILED, "its static shared memory exceeds 48 KiB");
+	if (at + bytes + w->given > sharedBytes) w->stop(FAILED, "its static and dynamic shared memory exceed 163 KiB");
 	w->used = at + bytes;
-	w->variables.push_back(Variable{key, at, bytes});
+	w->variables.push_back(Variable{key, at});
+#ifdef __SANITIZE_ADDRESS__
+	w->used += 16; // out of bounds
+	ASAN_UNPOISON_MEMORY_REGION(w->shared + at, bytes);
+#endif
 	return w->shared + at;
 }
 
 void *dynamic_memory(size_t bytes) {
 	Worker *w = worker;
-	if (bytes > w->dynamic) {
-		w->broken("it uses more dynamic shared memory than its launch gives");
-		w->suspend(ENDED);
+	if (bytes > w->given) {
+		char text[128];
+		snprintf(text, sizeof text, "it needs %zu bytes of dynamic shared memory and its launch gives %zu", bytes, w->given);
+		w->stop(FAILED, text);
 	}
-	return w->shared + staticBytes;
+	return w->dynamic;
 }
 
-void block_barrier() { worker->suspend(AT_BARRIER); }
+// in_shared reports whether 16 bytes lie in what the block has of shared memory.
+static bool in_shared(Worker *w, const void *p) {
+	const unsigned char *c = (const unsigned char *)p;
+	return (c >= w->shared && c + 16 <= w->shared + w->used) || (c >= w->dynamic && c + 16 <= w->dynamic + w->given);
+}
+
+void block_barrier() {
+	Worker *w = worker;
+	w->wait(w->running(), AT_BARRIER);
+}
 
 void warp_together(Operands *o) {
-	worker->running->operands = o;
-	worker->suspend(AT_WARP);
+	Worker *w = worker;
+	if (o->kind == LOAD || o->kind == LOAD_TRANSPOSED) {
+		if ((uintptr_t)o->row & 15) w->stop(MISALIGNED, "a row of load_matrices is not aligned to 16 bytes");
+		if (!in_shared(w, o->row)) w->stop(BAD_ADDRESS, "a row of load_matrices is outside shared memory");
+	}
+	Fibre *f = w->running();
+	f->operands = o;
+	w->arrived++;
+	w->wait(f, AT_WARP);
 }
 
 void copy_later(void *to, const void *from, u32 bytes) {
-	if (((uintptr_t)to | (uintptr_t)from) & 15 || bytes > 16) {
-		worker->broken("copy16 with a misaligned address or more than 16 bytes");
-		worker->suspend(ENDED);
-	}
-	worker->running->copies.push_back(Copy{to, from, bytes});
+	Worker *w = worker;
+	if (((uintptr_t)to | (uintptr_t)from) & 15) w->stop(MISALIGNED, "an address of copy16 is not aligned to 16 bytes");
+	if (bytes > 16) w->stop(FAILED, "copy16 of more than 16 bytes");
+	if (!in_shared(w, to)) w->stop(BAD_ADDRESS, "copy16 to outside shared memory");
+	if (bytes && in_shared(w, from)) w->stop(BAD_ADDRESS, "copy16 from shared memory");
+	// Touched now, so that a bad address is found where it is given.
+	for (u32 i = 0; i < bytes; i++) (void)((const volatile char *)from)[i];
+	w->running()->copies.push_back(Copy{to, from, bytes});
 }
 
 void close_group() {
-	Fibre *f = worker->running;
+	Fibre *f = worker->running();
 	f->groups.push_back(f->copies.size() - f->closed);
 	f->closed = f->copies.size();
 }
 
 void wait_groups(int most) {
-	Fibre *f = worker->running;
+	Fibre *f = worker->running();
 	size_t done = 0, n = f->groups.size() > (size_t)most ? f->groups.size() - most : 0;
 	for (size_t g = 0; g < n; g++)
 		for (size_t i = 0; i < f->groups[g]; i++, done++) {
@@ -421,14 +584,86 @@ void wait_groups(int most) {
 	f->closed -= done;
 }
 
+// A kernel that touches what is no memory ends as on a GPU, with an error of the launch: the
+// signal makes the fibre go on in `touched`, on its own stack begun anew.
+struct Touch {
+	const void *address;
+	bool misaligned;
+};
+static thread_local Touch touch __attribute__((tls_model("initial-exec")));
+static struct sigaction previous;
+
+extern "C" __attribute__((visibility("hidden"), noreturn)) void emulator_touched() {
+	Worker *w = worker;
+	Fibre *f = w->running();
+	std::string text;
+	if (touch.misaligned) {
+		text = "a misaligned vector";
+	} else if ((const char *)touch.address >= f->stack - pageBytes && (const char *)touch.address < f->stack) {
+		text = "it overflows the stack that the emulator gives a thread";
+	} else if ((const unsigned char *)touch.address >= w->memory && (const unsigned char *)touch.address < w->memory + 8 * pageBytes) {
+		text = "an address outside shared memory";
+	} else {
+		char at[32];
+		snprintf(at, sizeof at, "%p", touch.address);
+		text = std::string("an illegal address, ") + at;
+		if (describe) text += describe(touch.address);
+	}
+	w->stop(touch.misaligned ? MISALIGNED : BAD_ADDRESS, text.c_str());
+	abort();
+}
+
+#if (defined(__x86_64__) || defined(__aarch64__)) && !defined(__SANITIZE_ADDRESS__)
+static void handler(int number, siginfo_t *info, void *context) {
+	Worker *w = worker;
+	if (w && w->inside && where != &w->scheduler.place) {
+		ucontext_t *c = (ucontext_t *)context;
+		Fibre *f = w->running();
+		touch.address = info->si_addr;
+		touch.misaligned = number == SIGBUS;
+		uintptr_t end = (uintptr_t)end_of(f, f->place.thread) & ~(uintptr_t)15;
+#if defined(__x86_64__)
+		touch.misaligned = touch.misaligned || info->si_code == SI_KERNEL; // a general protection fault, which has no address
+		c->uc_mcontext.gregs[REG_RSP] = (greg_t)(end - 8);
+		c->uc_mcontext.gregs[REG_RIP] = (greg_t)&emulator_touched;
+#else
+		c->uc_mcontext.sp = end;
+		c->uc_mcontext.pc = (u64)&emulator_touched;
+#endif
+		return;
+	}
+	// Somebody else's fault.
+	if (previous.sa_flags & SA_SIGINFO) {
+		previous.sa_sigaction(number, info, context);
+	} else if (previous.sa_handler == SIG_DFL || previous.sa_handler == SIG_IGN) {
+		signal(number, SIG_DFL);
+	} else {
+		previous.sa_handler(number);
+	}
+}
+
+static void watch() {
+	struct sigaction a = {};
+	a.sa_sigaction = handler;
+	a.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
+	sigfillset(&a.sa_mask);
+	sigaction(SIGSEGV, &a, &previous);
+}
+#else
+static void watch() {}
+#endif
+
 // Job is a launch that several workers take blocks of.
 struct Job {
 	const Kernel *kernel;
 	const void *params;
 	u32 x, y, z, threads;
 	size_t dynamic;
+	How how;
+	u64 seed, step; // of the order of blocks
 	u64 next, blocks;
 	int working;
+	Outcome outcome;
 	std::string fault;
 };
 
@@ -437,27 +672,31 @@ static std::condition_variable changed;
 static Job *job;
 
 static void take_blocks(Job *j) {
-	static thread_local Worker mine;
-	worker = &mine;
-	mine.kernel = j->kernel;
-	mine.params = j->params;
-	mine.dynamic = j->dynamic;
-	mine.fault.clear();
-	mine.running = nullptr;
-	mine.memory.resize(staticBytes + j->dynamic + 128);
-	mine.shared = (unsigned char *)(((uintptr_t)mine.memory.data() + 127) & ~(uintptr_t)127);
-	std::vector<u32> order;
+	static thread_local std::unique_ptr<Worker> mine(new Worker);
+	Worker *w = worker = mine.get();
+	w->kernel = j->kernel;
+	w->params = j->params;
+	w->given = j->dynamic;
+	w->how = j->how;
+	w->fault.clear();
+	Place *outer = where;
+	where = &w->scheduler.place;
 	std::unique_lock<std::mutex> held(lock);
-	while (j->next < j->blocks && j->fault.empty()) {
+	while (j->next < j->blocks) {
 		u64 n = j->next++;
 		held.unlock();
-		static const char *given = getenv("SIFT_EMULATOR_ORDER");
-		if (given && *given == 'r') n = j->blocks - 1 - n;
-		mine.random = n + 1;
-		bool ok = mine.block(n % j->x, n / j->x % j->y, n / j->x / j->y, j->x, j->threads);
+		if (j->how == REVERSED) n = j->blocks - 1 - n;
+		if (j->how == SHUFFLED) n = (u64)((unsigned __int128)n * j->step + j->seed) % j->blocks;
+		w->random = (n + 1) * 2 + j->seed;
+		bool ok = w->block(n % j->x, n / j->x % j->y, n / j->x / j->y, j->x, j->threads);
 		held.lock();
-		if (!ok && j->fault.empty()) j->fault = mine.fault;
+		if (!ok && j->fault.empty()) {
+			j->fault = w->fault;
+			j->outcome = w->outcome;
+			j->next = j->blocks;
+		}
 	}
+	where = outer;
 }
 
 static void helper() {
@@ -474,18 +713,35 @@ static void helper() {
 	}
 }
 
-bool launch(const Kernel &k, u32 x, u32 y, u32 z, u32 threads, size_t dynamic, const void *params) {
+static u64 gcd(u64 a, u64 b) { return b ? gcd(b, a % b) : a; }
+
+bool launch(const Kernel &k, u32 x, u32 y, u32 z, u32 threads, size_t dynamic, const void *params, Outcome *outcome) {
 	static const bool helped = [] {
+		watch();
 		const char *given = getenv("SIFT_EMULATOR_THREADS");
 		int n = given && *given ? atoi(given) : (int)std::thread::hardware_concurrency();
 		for (int i = 1; i < n; i++) std::thread(helper).detach();
 		return n > 1;
 	}();
-	if (threads == 0 || threads % 32 || threads > k.threads) {
-		fprintf(stderr, "emulator: kernel %s: %u threads; it is made for multiples of 32 up to %u\n", k.name.c_str(), threads, k.threads);
+	Outcome o;
+	if (!outcome) outcome = &o;
+	*outcome = REFUSED;
+	if (threads == 0 || threads % 32 || threads > k.threads || threads > mostThreads || dynamic > sharedBytes) {
+		fprintf(stderr, "emulator: kernel %s with %u threads and %zu bytes of shared memory; it is made for multiples of 32 up to %u\n", k.name.c_str(),
+			threads, dynamic, k.threads);
 		return false;
 	}
-	Job j{&k, params, x, y, z, threads, dynamic, 0, (u64)x * y * z, 0, ""};
+	const char *order = getenv("SIFT_EMULATOR_ORDER"), *seed = getenv("SIFT_EMULATOR_SEED");
+	std::string how = order && *order ? order : "forward";
+	if (how != "forward" && how != "reversed" && how != "shuffled") {
+		fprintf(stderr, "emulator: SIFT_EMULATOR_ORDER is %s; there are forward, reversed and shuffled\n", order);
+		return false;
+	}
+	Job j{&k, params, x, y, z, threads, dynamic, how == "reversed" ? REVERSED : how == "shuffled" ? SHUFFLED : FORWARD,
+		seed && *seed ? strtoull(seed, nullptr, 10) : 1, 1, 0, (u64)x * y * z, 0, FINE, ""};
+	// Shuffled blocks go in steps that have no divisor in common with their number.
+	j.step = j.seed * 2654435761u + j.blocks * 618 / 1000;
+	while (j.blocks && gcd(j.step, j.blocks) != 1) j.step++;
 	if (helped && j.blocks > 1) {
 		std::lock_guard<std::mutex> held(lock);
 		job = &j;
@@ -495,6 +751,7 @@ bool launch(const Kernel &k, u32 x, u32 y, u32 z, u32 threads, size_t dynamic, c
 	std::unique_lock<std::mutex> held(lock);
 	changed.wait(held, [&] { return j.working == 0; });
 	if (job == &j) job = nullptr;
+	*outcome = j.outcome;
 	if (j.fault.empty()) return true;
 	fprintf(stderr, "emulator: %s\n", j.fault.c_str());
 	return false;

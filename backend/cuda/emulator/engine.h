@@ -3,7 +3,6 @@
 #define SIFT_EMULATOR_ENGINE_H
 #include <stddef.h>
 #include <string>
-#include <type_traits>
 #include "../kernels/types.h"
 
 namespace emulator {
@@ -19,9 +18,15 @@ struct Kernel {
 void add(const char *name, void (*run)(const void *), size_t bytes, u32 threads);
 const Kernel *find(const std::string &name);
 
+// What a launch comes to: the numbers of CUresult.
+enum Outcome { FINE = 0, REFUSED = 1, BAD_ADDRESS = 700, MISALIGNED = 716, FAILED = 719 };
+
 // launch runs all blocks. It returns false, having said why on standard error, if the kernel
-// did what a GPU does not allow.
-bool launch(const Kernel &k, u32 x, u32 y, u32 z, u32 threads, size_t dynamic, const void *params);
+// did what a GPU does not allow; *outcome, if asked for, tells what.
+bool launch(const Kernel &k, u32 x, u32 y, u32 z, u32 threads, size_t dynamic, const void *params, Outcome *outcome = nullptr);
+
+// describe, if set, says what lies at an address that a kernel should not have touched.
+extern std::string (*describe)(const void *);
 
 // Entry makes a twin of a kernel that takes its parameters by value.
 template <auto f> struct Entry;
