@@ -89,7 +89,9 @@ func readCached(path string, limit int64) ([]byte, error) {
 	if !info.Mode().IsRegular() || info.Size() > limit {
 		return nil, fs.ErrInvalid
 	}
-	return io.ReadAll(io.LimitReader(f, limit))
+	data := make([]byte, info.Size())
+	_, err = io.ReadFull(f, data)
+	return data, err
 }
 
 // readTuning returns the choice in the file at path. It reports false if there is none

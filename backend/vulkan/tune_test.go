@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -128,5 +129,16 @@ func TestReadCached(t *testing.T) {
 	}
 	if data, err := readCached(plain, 100); err != nil || len(data) != 100 {
 		t.Errorf("%d bytes, %v", len(data), err)
+	}
+	const size = 32 << 20
+	if err := os.Truncate(plain, size); err != nil {
+		t.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	data, err := readCached(plain, size)
+	runtime.ReadMemStats(&after)
+	if taken := after.TotalAlloc - before.TotalAlloc; err != nil || len(data) != size || taken > size+size/4 {
+		t.Errorf("%d bytes of %d take %d: %v", len(data), size, taken, err)
 	}
 }
