@@ -80,10 +80,9 @@ const (
 )
 
 // Open opens the device that o selects.
-func Open(o Options) (opened backend.Device, err error) {
+func Open(o Options) (backend.Device, error) {
 	loading.Lock()
 	defer loading.Unlock()
-	defer hostMemory(&err)
 	in, err := newInstance(o.Validation)
 	if err != nil {
 		return nil, err
@@ -151,7 +150,8 @@ func pick(all []physical, choice string) (physical, error) {
 }
 
 // start creates everything a device needs. What it created is released by the caller if it fails.
-func (d *device) start() error {
+func (d *device) start() (err error) {
+	defer hostMemory(&err)
 	p := d.physical
 	d.caps = caps{subgroup: int(p.caps.subgroup), maxInvocations: p.limits.invocations, sharedBytes: p.limits.shared,
 		maxRange: p.limits.maxRange, cpu: p.Type == "cpu", maxGroups: min(p.limits.groups[0], p.limits.groups[1], p.limits.groups[2])}

@@ -193,6 +193,53 @@ func TestEveryCallFails(t *testing.T) {
 	}
 }
 
+// TestNoHostMemory lets the binding panic for want of memory at each of its calls in turn:
+// an error of kind fault.Device in one line, and nothing is left behind.
+func TestNoHostMemory(t *testing.T) {
+	report, o := faultLayer(t)
+	inject(t, "", "memory")
+	if err := life(o); err != nil {
+		t.Fatal(err)
+	}
+	before := readCalls(t, report)
+	for _, what := range []string{"create a buffer", "allocate", "load"} {
+		count := 0
+		for n := 1; n == 1 || count >= n-1; n++ {
+			count = 0
+			o.fail = func(w string) vkResult {
+				if w == what {
+					if count++; count == n {
+						panic("memory alloc error: cannot allocate memory")
+					}
+				}
+				return 0
+			}
+			err := life(o)
+			got := readCalls(t, report)
+			if left := got.leftover(before); len(left) > 0 {
+				t.Errorf("%s %d leaves %v (the error is %v)", what, n, left, err)
+			}
+			before = got
+			if count < n {
+				if err != nil || n == 1 {
+					t.Errorf("%s %d: not called, and %v", what, n, err)
+				}
+				break
+			}
+			if fault.KindOf(err) != fault.Device || !strings.Contains(fmt.Sprint(err), "out of memory on the host") {
+				t.Errorf("%s %d: %v of kind %d", what, n, err, fault.KindOf(err))
+			}
+		}
+	}
+	o.fail = func(string) vkResult { panic("another") }
+	defer func() {
+		if p := recover(); p != "another" {
+			t.Errorf("another panic became %v", p)
+		}
+	}()
+	_ = life(o)
+}
+
 // spread returns at most most numbers of 1..n: the first, the last and others between.
 func spread(n, most int) (all []int) {
 	if n <= most {
@@ -231,7 +278,7 @@ func TestBrokenDrivers(t *testing.T) {
 		return file(name, fmt.Sprintf(`{"file_format_version": "1.0.0", "ICD": {"library_path": %q, "api_version": "1.1.0"}}`, library))
 	}
 	for _, c := range []struct{ name, loader, driver, want string }{
-		{"no loader", filepath.Join(dir, "absent.so"), "", "no loader"},
+		{"no loader", filepath.Join(dir, "absent.so"), "", "(SIFT_VULKAN_LOADER names it)"},
 		{"the loader is garbage", garbage, "", "no loader"},
 		{"the loader is another library", "libm.so.6", "", "vkGetInstanceProcAddr"},
 		{"no driver", "", filepath.Join(dir, "absent.json"), ""},

@@ -61,7 +61,8 @@ type instance struct {
 	messages unsafe.Pointer // the validation layer's, nil without it
 }
 
-func newInstance(validate bool) (*instance, error) {
+func newInstance(validate bool) (made *instance, err error) {
+	defer hostMemory(&err)
 	if err := load(); err != nil {
 		return nil, err
 	}
@@ -155,7 +156,8 @@ var typeNames = map[vk.PhysicalDeviceType]string{
 }
 
 // physicals lists the devices of all drivers, in the loader's order.
-func (in *instance) physicals() ([]physical, error) {
+func (in *instance) physicals() (all []physical, err error) {
+	defer hostMemory(&err)
 	var n uint32
 	r := vk.EnumeratePhysicalDevices(in.handle, &n, nil)
 	if r != vk.Success {
@@ -165,14 +167,10 @@ func (in *instance) physicals() ([]physical, error) {
 		return nil, none("the drivers find no device")
 	}
 	handles := make([]vk.PhysicalDevice, n)
-	var pin runtime.Pinner
-	pin.Pin(&handles[0])
-	r = vk.EnumeratePhysicalDevices(in.handle, &n, handles)
-	pin.Unpin()
+	pinned(&handles[0], func() { r = vk.EnumeratePhysicalDevices(in.handle, &n, handles) })
 	if r != vk.Success && r != vk.Incomplete {
 		return nil, failed("list the devices", r)
 	}
-	var all []physical
 	for i, handle := range handles[:n] {
 		all = append(all, in.describe(i, handle))
 	}
@@ -220,10 +218,9 @@ func (in *instance) describe(index int, handle vk.PhysicalDevice) physical {
 }
 
 // List returns the devices of every installed driver, or why there is none.
-func List() (list []Physical, err error) {
+func List() ([]Physical, error) {
 	loading.Lock()
 	defer loading.Unlock()
-	defer hostMemory(&err)
 	in, err := newInstance(false)
 	if err != nil {
 		return nil, err
@@ -233,13 +230,15 @@ func List() (list []Physical, err error) {
 	if err != nil {
 		return nil, err
 	}
+	var list []Physical
 	for _, p := range all {
 		list = append(list, p.Physical)
 	}
 	return list, nil
 }
 
-// hostMemory turns the binding's panic for want of host memory into an error.
+// hostMemory, deferred, turns the binding's panic for want of host memory into an error. The
+// binding allocates for the structures that a call takes, before the call.
 func hostMemory(err *error) {
 	p := recover()
 	if p == nil {

@@ -69,8 +69,8 @@ func (d *device) startKernels() error {
 func pinned[E any](p *E, f func()) {
 	var pin runtime.Pinner
 	pin.Pin(p)
+	defer pin.Unpin()
 	f()
-	pin.Unpin()
 }
 
 // get returns the pipeline of a kernel.
@@ -111,14 +111,17 @@ func (k *kernels) make(d *device, key kernelKey) (uint64, error) {
 }
 
 // module hands a shader's SPIR-V to the driver.
-func (d *device) module(name string) (vk.ShaderModule, error) {
+func (d *device) module(name string) (module vk.ShaderModule, err error) {
+	defer hostMemory(&err)
 	code, err := shaders.Code(name)
 	if err != nil {
 		return nil, fault.As(fault.Internal, err)
 	}
 	info := vk.ShaderModuleCreateInfo{SType: vk.StructureTypeShaderModuleCreateInfo, CodeSize: uint(4 * len(code)), PCode: code}
-	var module vk.ShaderModule
-	var r vk.Result
+	r := d.injected("load")
+	if r != vk.Success {
+		return nil, failed("load the kernel "+name, r)
+	}
 	pinned(&code[0], func() { r = vk.CreateShaderModule(d.handle, &info, nil, &module) })
 	info.Free()
 	if r != vk.Success {
@@ -166,7 +169,7 @@ func (d *device) pipelineFile() string {
 }
 
 // mostPipelines bounds the file of compiled kernels; drivers write some megabytes.
-const mostPipelines = 256 << 20
+const mostPipelines = 64 << 20
 
 // readPipelines returns what save wrote, nil if it is missing or damaged: drivers check
 // little of what they are given.

@@ -197,7 +197,8 @@ func (b *buffer) Bytes() int64 { return b.size }
 func (b *buffer) id() uint64 { return uint64(uintptr(unsafe.Pointer(b.handle))) }
 
 // newBuffer makes a buffer with contents undefined.
-func (p *pool) newBuffer(bytes int64) (*buffer, error) {
+func (p *pool) newBuffer(bytes int64) (b *buffer, err error) {
+	defer hostMemory(&err)
 	d := p.dev
 	info := bufferInfo(roundUp(max(bytes, 16), 16))
 	var handle vk.Buffer
@@ -209,18 +210,21 @@ func (p *pool) newBuffer(bytes int64) (*buffer, error) {
 	if r != vk.Success {
 		return nil, failed("create a buffer", r)
 	}
+	defer func() {
+		if b == nil {
+			vk.DestroyBuffer(d.handle, handle, nil)
+		}
+	}()
 	n, align, _ := requirements(d.handle, handle)
 	block, at, err := p.take(n, align)
 	if err != nil {
-		vk.DestroyBuffer(d.handle, handle, nil)
 		return nil, err
 	}
 	if r := vk.BindBufferMemory(d.handle, handle, block.memory, vk.DeviceSize(at)); r != vk.Success {
 		p.give(block, at, n, align)
-		vk.DestroyBuffer(d.handle, handle, nil)
 		return nil, failed("bind a buffer", r)
 	}
-	b := &buffer{dev: d, pool: p, handle: handle, block: block, at: at, align: align, size: bytes, taken: n}
+	b = &buffer{dev: d, pool: p, handle: handle, block: block, at: at, align: align, size: bytes, taken: n}
 	if block.host != nil {
 		b.host = unsafe.Add(block.host, at)
 	}

@@ -34,7 +34,8 @@ func (d *device) clock() time.Time {
 }
 
 // StartProfile times every kernel from now on with two timestamps of the device.
-func (d *device) StartProfile() error {
+func (d *device) StartProfile() (err error) {
+	defer hostMemory(&err)
 	if err := d.Sync(); err != nil {
 		return err
 	}
