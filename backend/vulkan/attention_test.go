@@ -283,3 +283,12 @@ func TestAttentionHeads(t *testing.T) {
 		t.Errorf("heads of 4000: %v", err)
 	}
 }
+
+// TestWideHeads: heads beyond the shared memory are refused with what to do instead.
+func TestWideHeads(t *testing.T) {
+	d := &device{caps: caps{cpu: true, maxInvocations: 1024, sharedBytes: 32 << 10}}
+	_, err := d.attentionTile(2048, 2048, true)
+	if fault.KindOf(err) != fault.Device || !strings.Contains(err.Error(), "heads of 2048 columns") || !strings.Contains(err.Error(), "--device cpu") {
+		t.Errorf("%v", err)
+	}
+}
