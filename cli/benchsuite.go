@@ -149,7 +149,7 @@ func (s *suite) run(ctx context.Context) (err error) {
 	return nil
 }
 
-// describe fills in what is known before anything runs.
+// describe fills in and writes what is known before anything runs.
 func (s *suite) describe() error {
 	r := &s.report
 	r.Format, r.Program, r.Go, r.System = suiteFormat, "sift "+Version, runtime.Version(), runtime.GOOS+"/"+runtime.GOARCH
@@ -161,6 +161,10 @@ func (s *suite) describe() error {
 	r.Checks, r.Timings, r.Updates, r.Failures = []suiteCheck{}, []suiteTiming{}, []suiteUpdate{}, []string{}
 	var err error
 	if r.PeakGFLOPS, err = (&opened{device: s.cpu}).peak(); err != nil {
+		return err
+	}
+	// Before anything is measured: a file that cannot be written is known at once.
+	if err := s.write(); err != nil {
 		return err
 	}
 	return s.line("%s\n", s.on.line())
