@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -383,6 +384,9 @@ func TestBadCommandLines(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "short.onnx"), "\x08\x07\x12")
 	write(t, filepath.Join(dir, "batch.json"), `{"input_ids": [[1, 99999]], "labels": [0]}`)
+	if err := syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	model := fixtures + "encoder-op14-fold-dynamic.onnx"
 	for _, c := range []struct {
 		args string
@@ -434,9 +438,10 @@ func TestBadCommandLines(t *testing.T) {
 		{"bench step --preset bert-tiny --batch 1 --length 4 --vocab 40 --runs 1 --profile --device cpu", 64, "device cpu does not time its kernels"},
 		{"bench gemm --precision half", 64, "must be f32, f16 or bf16"},
 		{"bench suite --quick --out DIR", 73, "DIR: is a directory"},
-		{"bench suite --quick --out ", 64, "--out"},
-		{"bench suite --quick --out /dev/null", 73, "no regular file"},
-		{"bench suite --quick --out /dev/full --force", 73, "no regular file"},
+		{"bench suite --quick --out=", 64, "--out: is empty"},
+		{"bench suite --quick --out DIR/pipe", 73, "no regular file"},
+		{"bench suite --quick --out DIR/pipe --force", 73, "no regular file"},
+		{"bench suite --quick --device cpu --out DIR/absent/suite.json", 73, "absent/suite.json: cannot create"},
 	} {
 		t.Run(c.args, func(t *testing.T) {
 			code, stdout, stderr := run(strings.Fields(strings.ReplaceAll(c.args, "DIR", dir))...)
@@ -447,7 +452,7 @@ func TestBadCommandLines(t *testing.T) {
 		})
 	}
 	entries, err := os.ReadDir(dir)
-	if err != nil || len(entries) != 2 {
+	if err != nil || len(entries) != 3 {
 		t.Errorf("something was left behind: %v, %v", entries, err)
 	}
 }
@@ -458,6 +463,15 @@ func TestHelpOfEveryCommandHasExamples(t *testing.T) {
 		code, stdout, stderr := run(append(strings.Fields(c), "--help")...)
 		if code != 0 || stderr != "" || strings.Count(stdout[strings.Index(stdout, "Examples:")+1:], "sift "+strings.Fields(c)[0]) < 2 {
 			t.Errorf("sift %s --help: exit %d\n%s%s", c, code, stdout, stderr)
+		}
+	}
+}
+
+// TestStoppedText: only what can be resumed is said to be.
+func TestStoppedText(t *testing.T) {
+	for args, want := range map[string]bool{"finetune --out r": true, "--json -q pretrain": true, "bench suite": false, "eval pretrain x": false, "": false} {
+		if got := strings.Contains(stoppedText(strings.Fields(args)), "--resume"); got != want {
+			t.Errorf("%q: %v", args, got)
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"unicode"
@@ -68,7 +69,7 @@ func Main(args []string, stdout, stderr io.Writer) (code int) {
 		fmt.Fprintln(stderr, "stopping as soon as it is safe; interrupt again to stop at once")
 		cancel()
 		<-signals
-		fmt.Fprintln(stderr, "error: stopped at once; a training run continues from its last checkpoint with --resume")
+		fmt.Fprintln(stderr, "error: "+stoppedText(args))
 		os.Exit(75)
 	}()
 
@@ -95,6 +96,16 @@ func Main(args []string, stdout, stderr io.Writer) (code int) {
 	}
 	fmt.Fprintf(stderr, "error: %s\n", oneLine(err.Error()))
 	return exitCode(err)
+}
+
+// stoppedText is said when a command is stopped at once. Its name is the first argument
+// that is no flag: the flags before it take no values.
+func stoppedText(args []string) string {
+	i := slices.IndexFunc(args, func(a string) bool { return !strings.HasPrefix(a, "-") })
+	if i >= 0 && (args[i] == "finetune" || args[i] == "pretrain") {
+		return "stopped at once; the run continues from its last checkpoint with --resume"
+	}
+	return "stopped at once"
 }
 
 // oneLine keeps a message on one line and free of control characters, whatever a file name holds.
