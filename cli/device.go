@@ -209,20 +209,14 @@ func (v drivers) openCUDA(name string, use deviceUse) (*opened, error) {
 // discrete returns the discrete GPU that auto takes, or why there is none.
 func (v drivers) discrete() (gpu *vulkan.Physical, why string) {
 	// Whoever names a loader or a driver wants to know what becomes of it.
-	named := ""
+	var named []string
 	for _, name := range []string{"SIFT_VULKAN_LOADER", "VK_DRIVER_FILES", "VK_ICD_FILENAMES"} {
 		if os.Getenv(name) != "" {
-			named = name
+			named = append(named, name)
 		}
 	}
-	if !v.present() {
-		if named == "" {
-			return nil, "this machine shows no GPU"
-		}
-		if _, err := v.list(); err != nil {
-			return nil, "this machine shows no GPU, and with " + named + " " + oneLine(err.Error())
-		}
-		return nil, "this machine shows no GPU; " + named + " gives software drivers at most, which auto does not take"
+	if len(named) == 0 && !v.present() {
+		return nil, "this machine shows no GPU"
 	}
 	type answer struct {
 		list []vulkan.Physical
@@ -237,8 +231,11 @@ func (v drivers) discrete() (gpu *vulkan.Physical, why string) {
 	defer timer.Stop()
 	select {
 	case a := <-answers:
+		if a.err != nil && len(named) > 0 {
+			return nil, strings.Join(named, " and ") + " set, but " + oneLine(a.err.Error())
+		}
 		if a.err != nil {
-			return nil, a.err.Error()
+			return nil, oneLine(a.err.Error())
 		}
 		best := bestGPU(a.list)
 		if best == nil || best.Type != "discrete" {

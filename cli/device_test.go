@@ -180,8 +180,17 @@ func TestOpenDevice(t *testing.T) {
 		t.Errorf("%+v, %v", o, err)
 	}
 	t.Setenv("VK_DRIVER_FILES", "/none.json")
+	v.list = func() ([]vulkan.Physical, error) { return []vulkan.Physical{software}, nil }
+	if o, err := v.openDevice(config.Device{Name: "auto", ISA: "go"}, deviceUse{}); err != nil || o.why != "Vulkan has no discrete GPU" {
+		t.Errorf("%+v, %v", o, err)
+	}
+	t.Setenv("SIFT_VULKAN_LOADER", "/none.so")
 	v.list = func() ([]vulkan.Physical, error) { return nil, none }
-	if o, err := v.openDevice(config.Device{Name: "auto", ISA: "go"}, deviceUse{}); err != nil || !strings.HasSuffix(o.why, "with VK_DRIVER_FILES "+none.Error()) {
+	if o, err := v.openDevice(config.Device{Name: "auto", ISA: "go"}, deviceUse{}); err != nil || o.why != "SIFT_VULKAN_LOADER and VK_DRIVER_FILES set, but "+none.Error() {
+		t.Errorf("%+v, %v", o, err)
+	}
+	t.Setenv("SIFT_VULKAN_LOADER", "")
+	if o, err := v.openDevice(config.Device{Name: "auto", ISA: "go"}, deviceUse{}); err != nil || o.why != "VK_DRIVER_FILES set, but "+none.Error() {
 		t.Errorf("%+v, %v", o, err)
 	}
 }
