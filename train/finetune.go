@@ -188,7 +188,7 @@ func (t *trainer) takeOver(c *checkpoint, damaged []string) error {
 	if err := checkResume(c, t.in, t.cfg); err != nil {
 		return err
 	}
-	notice, err := c.Device.check(recordDevice(t.opt.Device), c.path)
+	notice, err := c.Device.check(recordDevice(t.opt.Device), c.path, before.Device.Name)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"reflect"
 	"strings"
 
 	"sift/backend"
@@ -39,22 +40,26 @@ func (d deviceRecord) String() string {
 	return strings.Join(strings.Fields(d.Kind+" "+d.ISA+" "+d.Float), " ")
 }
 
-// option is how this device is asked for.
-func (d deviceRecord) option() string {
-	if d.Kind == "cpu" {
+// option is how this device is asked for. name is what the run's configuration called it.
+func (d deviceRecord) option(name string) string {
+	switch {
+	case d.Kind == "cpu" && d.ISA != "":
 		return "--device cpu --device.isa " + d.ISA
+	case strings.HasPrefix(name, d.Kind+":"):
+		return "--device " + name
 	}
-	return "the --device that " + deviceName + " of the run names"
+	return "--device " + d.Kind
 }
 
-// check refuses to go on with other kernels than those of the checkpoint at path. What it
-// returns beside an error is for the user to know.
-func (d deviceRecord) check(now deviceRecord, path string) (notice string, err error) {
+// check refuses to go on with other kernels than those of the checkpoint at path, whose
+// configuration called the device name. What it returns beside an error is for the user to
+// know.
+func (d deviceRecord) check(now deviceRecord, path, name string) (notice string, err error) {
 	before := d
 	before.Description, before.Tuning = now.Description, now.Tuning
 	switch {
 	case before != now:
-		return "", fault.New(fault.Config, "device.name: opens %s, but %s was written on %s: other kernels would give other numbers; give %s", now, path, d, d.option())
+		return "", fault.New(fault.Config, "device.name: opens %s, but %s was written on %s: other kernels would give other numbers; give %s", now, path, d, d.option(name))
 	case d.Tuning != now.Tuning:
 		return "", fault.New(fault.Config, "device: %s has chosen other kernels than %s was written with, which would give other numbers; %s of the run pins them",
 			now, path, deviceName)
@@ -72,12 +77,26 @@ type runDevice struct {
 	ISA         string `json:"isa,omitempty"`
 	Precision   string `json:"precision"`        // train.precision
 	Tuning      string `json:"tuning,omitempty"` // the kernels chosen: a resumed run computes with the same
+	// Earlier are the devices that the run was on before it was resumed on this one, oldest
+	// first.
+	Earlier []runDevice `json:"earlier,omitempty"`
 }
 
-// writeDevice writes device.json.
+// writeDevice writes device.json, and keeps what it said before of another device.
 func writeDevice(d disk, dir string, dev backend.Device, precision string) error {
 	info, record := dev.Info(), recordDevice(dev)
-	data, err := json.MarshalIndent(runDevice{info.Name, info.Kind, info.Description, info.ISA, precision, record.Tuning}, "", "  ")
+	now := runDevice{Name: info.Name, Kind: info.Kind, Description: info.Description, ISA: info.ISA, Precision: precision, Tuning: record.Tuning}
+	var before runDevice
+	// A damaged file is replaced: it is for people, and checkpoints hold what counts.
+	if data, err := readAll(d, filepath.Join(dir, deviceName), 16<<20); err == nil && json.Unmarshal(data, &before) == nil && before.Name != "" {
+		earlier := before.Earlier
+		before.Earlier = nil
+		if !reflect.DeepEqual(before, now) {
+			earlier = append(earlier, before)
+		}
+		now.Earlier = earlier
+	}
+	data, err := json.MarshalIndent(now, "", "  ")
 	if err != nil {
 		return fault.New(fault.Internal, "%s: %w", deviceName, err)
 	}

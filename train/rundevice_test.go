@@ -148,6 +148,30 @@ func TestAnotherDriver(t *testing.T) {
 	if all := strings.Join(notices, "\n"); !strings.Contains(all, "device: driver 2, but ") || !strings.Contains(all, "driver 1") {
 		t.Errorf("notices %q", notices)
 	}
+	data, err := os.ReadFile(filepath.Join(k.out, deviceName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file runDevice
+	if err := json.Unmarshal(data, &file); err != nil || file.Description != "driver 2" || len(file.Earlier) != 1 || file.Earlier[0].Description != "driver 1" {
+		t.Errorf("%v: %s", err, data)
+	}
 	_, err = k.run(t, context.Background(), func(o *RunOptions) { o.Resume = true })
-	wantKind(t, err, fault.Config, "reference go float32", "vulkan go float32", "give the --device that device.json of the run names")
+	wantKind(t, err, fault.Config, "reference go float32", "vulkan go float32", "give --device vulkan")
+}
+
+func TestDeviceOption(t *testing.T) {
+	for _, c := range []struct {
+		d          deviceRecord
+		name, want string
+	}{
+		{deviceRecord{Kind: "cpu", ISA: "avx2"}, "vulkan", "--device cpu --device.isa avx2"},
+		{deviceRecord{Kind: "vulkan"}, "vulkan:cpu", "--device vulkan:cpu"},
+		{deviceRecord{Kind: "vulkan"}, "auto", "--device vulkan"},
+		{deviceRecord{Kind: "reference", ISA: "go"}, "reference", "--device reference"},
+	} {
+		if got := c.d.option(c.name); got != c.want {
+			t.Errorf("%+v called %s: %s, want %s", c.d, c.name, got, c.want)
+		}
+	}
 }
