@@ -8,6 +8,7 @@
 //	emulator_fail("cuMemAlloc_v2", 3, 2)      the third call from now returns 2
 //	SIFT_EMULATOR_FAIL=cuMemAlloc_v2:3:2,...  the same from the start
 //	SIFT_EMULATOR_MEMORY=BYTES                what the device has, 4 GiB if unset
+//	SIFT_EMULATOR_REPORT=FILE                 how often each function was called, and what was left when the device was closed
 //
 // A kernel that does what a GPU does not allow, and the codes that a GPU does not survive,
 // make every later call fail with the same code.
@@ -160,6 +161,18 @@ struct Module {
 
 int context; // its address is the one context there is
 
+// write_report says how often each function was called and what was not given back, in the file that
+// SIFT_EMULATOR_REPORT names.
+void write_report() {
+	const char *path = getenv("SIFT_EMULATOR_REPORT");
+	FILE *f = path && *path ? fopen(path, "w") : nullptr;
+	if (!f) return;
+	for (auto &c : calls) fprintf(f, "call %s %d\n", c.first.c_str(), c.second);
+	fprintf(f, "left allocations %zu\n", memory.size());
+	fprintf(f, "left streams %zu\n", streams.size() - 1);
+	fclose(f);
+}
+
 void start() {
 	if (started) return;
 	started = true;
@@ -286,6 +299,7 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *c, CUdevice) {
 }
 CUresult cuDevicePrimaryCtxRelease_v2(CUdevice) {
 	ENTER;
+	write_report();
 	return CUDA_SUCCESS;
 }
 CUresult cuCtxSetCurrent(CUcontext) {

@@ -1,0 +1,257 @@
+//go:build cuda && cgo && linux
+
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"sift/backend/cuda"
+	"sift/verify"
+)
+
+// needCUDA skips a test on a machine without a CUDA driver. SIFT_CUDA_DRIVER may name the
+// emulator.
+func needCUDA(t *testing.T) {
+	t.Helper()
+	list, err := cuda.List()
+	if err == nil && len(list) > 0 {
+		return
+	}
+	if os.Getenv("SIFT_REQUIRE_CUDA") == "1" {
+		t.Fatalf("no CUDA device: %v", err)
+	}
+	t.Skipf("no CUDA device: %v", err)
+}
+
+// From a file to a verified file on CUDA: the run says what it ran on, its export is proved
+// like any other, and the processor agrees with what it measured.
+func TestFinetuneOnCUDA(t *testing.T) {
+	needCUDA(t)
+	model := fixtures + "encoder-op14-fold-dynamic.onnx"
+	var d description
+	object(t, &d, "inspect", model)
+	dir := toyTask(t, d.Vocab)
+	in := func(name string) string { return filepath.Join(dir, name) }
+	for _, precision := range []string{"f32", "bf16"} {
+		out := in(precision)
+		code, stdout, stderr := run("finetune", "--out", out, "--model", model, "--tokenizer", in("vocab.txt"), "--train", in("train.tsv"), "--valid", in("valid.tsv"),
+			"--task.text_column", "text", "--task.label_column", "label", "--task.max_length", "12", "--train.micro_batch", "8",
+			"--optimizer.lr", "1e-2", "--train.updates", "30", "--sift.score", "loss", "--device", "cuda", "--train.precision", precision, "--sift.score_precision", precision)
+		if code != 0 || !strings.Contains(stderr, "device: cuda:0") || !strings.Contains(stderr, "export agrees with the trained model") {
+			t.Fatalf("%s: exit %d: %s%s", precision, code, stdout, stderr)
+		}
+		var summary struct {
+			Best struct{ Accuracy, Loss float64 }
+		}
+		data, err := os.ReadFile(filepath.Join(out, "summary.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(data, &summary); err != nil {
+			t.Fatal(err)
+		}
+		var cert verify.Certificate
+		if data, err = os.ReadFile(filepath.Join(out, "certificate.json")); err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(data, &cert); err != nil {
+			t.Fatal(err)
+		}
+		if noted := strings.Contains(strings.Join(cert.Notes, " "), "bfloat16"); cert.Verdict != "agree" || noted != (precision == "bf16") {
+			t.Errorf("%s: certificate %s with notes %q", precision, cert.Verdict, cert.Notes)
+		}
+		tolerance := map[string]float64{"f32": 1e-5, "bf16": 3e-2}[precision]
+		for _, on := range []string{"cpu", "cuda"} {
+			var e struct{ Accuracy, Loss float64 }
+			object(t, &e, "eval", filepath.Join(out, "model", "model.onnx"), in("valid.tsv"), "--device", on, "--text", "text", "--label", "label", "--labels", "bad,fine")
+			if off := math.Abs(e.Loss-summary.Best.Loss) / summary.Best.Loss; !(off <= tolerance) {
+				t.Errorf("%s: the run found loss %g, %s finds %g in its export", precision, summary.Best.Loss, on, e.Loss)
+			}
+		}
+		if code, stdout, stderr := run("verify", filepath.Join(out, "model", "model.onnx"), "--device", "cuda"); code != 0 {
+			t.Errorf("%s: verify: exit %d: %s%s", precision, code, stdout, stderr)
+		}
+		if code, _, stderr := run("finetune", "--resume", "--out", out); code != 0 {
+			t.Errorf("%s: resumed: exit %d: %s", precision, code, stderr)
+		}
+		if code, _, stderr := run("finetune", "--resume", "--out", out, "--device", "cpu"); code != 78 {
+			t.Errorf("%s: resumed on the processor: exit %d: %s", precision, code, stderr)
+		}
+	}
+}
+
+// disturbed is the built program with a directory that has a task. The emulator makes calls fail.
+type disturbed struct {
+	path, dir, report string
+}
+
+// run runs the program with more variables in its environment. A run that hangs is killed.
+func (p *disturbed) run(t *testing.T, env []string, args ...string) (code int, stderr string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	c := exec.CommandContext(ctx, p.path, args...)
+	var errs bytes.Buffer
+	c.Stderr, c.Env = &errs, append(append(os.Environ(), "SIFT_EMULATOR_REPORT="+p.report), env...)
+	err := c.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	if ctx.Err() != nil {
+		t.Fatalf("sift %s with %v hangs:\n%s", strings.Join(args, " "), env, errs.String())
+	}
+	return c.ProcessState.ExitCode(), errs.String()
+}
+
+// called returns how often each function was called in the last run.
+func (p *disturbed) called(t *testing.T) map[string]int {
+	t.Helper()
+	data, err := os.ReadFile(p.report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	counts := map[string]int{}
+	for line := range strings.Lines(string(data)) {
+		var what, name string
+		var n int
+		if _, err := fmt.Sscan(line, &what, &name, &n); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		if what == "call" {
+			counts[name] = n
+		} else if n != 0 {
+			t.Errorf("%d %s are left", n, name)
+		}
+	}
+	return counts
+}
+
+// TestCUDAFaults disturbs fine-tuning on the emulator at the n-th call of a function for
+// several n: one line, exit code 69, nothing half-written; after a lost device the run goes
+// on to the very bits of an undisturbed one. SIFT_CUDA_FAULTS=all takes every n.
+func TestCUDAFaults(t *testing.T) {
+	needCUDA(t)
+	if !strings.Contains(os.Getenv("SIFT_CUDA_DRIVER"), "emulator") {
+		t.Skip("only the emulator can be made to fail")
+	}
+	p := &disturbed{dir: toyTask(t, 41)}
+	p.path, p.report = filepath.Join(p.dir, "sift"), filepath.Join(p.dir, "report")
+	if out, err := exec.Command("go", "build", "-tags", "cuda", "-o", p.path, "..").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	in := func(name string) string { return filepath.Join(p.dir, name) }
+	out := in("run")
+	args := []string{"finetune", "--device", "cuda", "--model", fixtures + "encoder-op14-fold-dynamic.onnx", "--tokenizer", in("vocab.txt"),
+		"--train", in("train.tsv"), "--task.text_column", "text", "--task.label_column", "label", "--task.max_length", "12",
+		"--train.micro_batch", "8", "--train.updates", "2", "--train.save_every", "1", "--sift.score", "loss", "--sift.exit_layer", "1",
+		"--optimizer.lr", "1e-2", "--quiet", "--out", out}
+	final := func() string {
+		data, err := os.ReadFile(filepath.Join(out, "model", "model.onnx"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data)
+	}
+	clean := func() {
+		if err := os.RemoveAll(out); err != nil {
+			t.Fatal(err)
+		}
+	}
+	code, undisturbed := p.run(t, nil, args...)
+	if code != 0 {
+		t.Fatalf("without faults: exit %d: %s", code, undisturbed)
+	}
+	// oneError returns what is said beyond an undisturbed run, and whether that is one line.
+	oneError := func(stderr string) (string, bool) {
+		said := ""
+		for line := range strings.Lines(stderr) {
+			if !strings.Contains(undisturbed, line) {
+				said += line
+			}
+		}
+		return said, strings.Count(said, "\n") == 1 && strings.HasPrefix(said, "error: ") && strings.Contains(said, "cuda")
+	}
+	want, counts := final(), p.called(t)
+	if counts["cuLaunchKernel"] < 100 || counts["cuMemAlloc_v2"] < 4 || counts["cuStreamSynchronize"] < 4 {
+		t.Fatalf("the run calls %v", counts)
+	}
+	for _, c := range []struct {
+		function string
+		result   int
+		most     int // how many n are tried
+	}{
+		{"cuMemAlloc_v2", 2, 4},
+		{"cuMemHostAlloc", 2, 2},
+		{"cuDevicePrimaryCtxRetain", 2, 1},
+		{"cuStreamCreate", 999, 1},
+		{"cuModuleLoadData", 222, 2},
+		{"cuModuleGetFunction", 500, 2},
+		{"cuLaunchKernel", 700, 6},
+		{"cuLaunchKernel", 719, 2},
+		{"cuMemcpyHtoDAsync_v2", 700, 3},
+		{"cuMemcpyDtoHAsync_v2", 700, 3},
+		{"cuMemsetD8Async", 999, 2},
+		{"cuStreamSynchronize", 700, 4},
+		{"cuEventRecord", 999, 1},
+	} {
+		t.Run(fmt.Sprintf("%s/%d", c.function, c.result), func(t *testing.T) {
+			n := counts[c.function]
+			if n == 0 {
+				t.Skip("the run does not call it")
+			}
+			most := c.most
+			if os.Getenv("SIFT_CUDA_FAULTS") == "all" {
+				most = n
+			}
+			for _, at := range spread(n, most) {
+				clean()
+				what := fmt.Sprintf("%s:%d:%d", c.function, at, c.result)
+				code, stderr := p.run(t, []string{"SIFT_EMULATOR_FAIL=" + what}, args...)
+				if code == 0 && at > n-8 { // a call while the device is closed changes nothing
+					continue
+				}
+				if said, one := oneError(stderr); code != 69 || !one {
+					t.Errorf("%s: exit %d, %q", what, code, said)
+					continue
+				}
+				if _, err := os.Stat(out); err != nil {
+					continue // it had not begun
+				}
+				again := []string{"finetune", "--resume", "--quiet", "--out", out}
+				if code, stderr := p.run(t, nil, again...); code != 0 {
+					t.Errorf("%s: resumed: exit %d: %s", what, code, stderr)
+				} else if final() != want {
+					t.Errorf("%s: the resumed run ends with other bits", what)
+				}
+			}
+		})
+	}
+	t.Run("machine", func(t *testing.T) {
+		for _, c := range []struct{ env, want string }{
+			{"SIFT_CUDA_DRIVER=/none/libcuda.so", "no driver: /none/libcuda.so: cannot open shared object file"},
+			{"SIFT_EMULATOR_FAIL=cuInit:1:100", "the driver does not start"},
+			{"SIFT_EMULATOR_VERSION=10020", "the driver supports CUDA 10.2; the kernels need 11.0"},
+			{"SIFT_EMULATOR_DEVICES=0", "the driver shows no device"},
+			{"SIFT_EMULATOR_CAPABILITY=75", "its compute capability is 7.5; the kernels need 8.0"},
+			{"SIFT_EMULATOR_MEMORY=1000000", "no memory for"},
+		} {
+			clean()
+			code, stderr := p.run(t, []string{c.env}, args...)
+			if said, one := oneError(stderr); code != 69 || !one || !strings.Contains(said, c.want) {
+				t.Errorf("%s: exit %d, %q", c.env, code, said)
+			}
+		}
+	})
+}
