@@ -18,6 +18,7 @@
 #define DYNAMIC(T, name) type_of<T> &name = *(type_of<T> *)emulator::dynamic_memory(sizeof(type_of<T>))
 #define UNROLL
 #define UNROLL_BY_8
+#define ONE_BY_ONE
 
 namespace emulator {
 

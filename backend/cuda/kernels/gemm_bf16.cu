@@ -44,7 +44,7 @@ template <int SIDE, bool ALONG, int THREADS> DEVICE void copy_slice(Operand<SIDE
 		if (wide) {
 			copy16(p, from, 2 * n);
 		} else {
-			UNROLL for (int e = 0; e < 8; e++) p[e] = e < n ? from[e] : bf16{0};
+			ONE_BY_ONE for (int e = 0; e < 8; e++) p[e] = e < n ? from[e] : bf16{0};
 		}
 	}
 }

@@ -68,8 +68,8 @@ template <class T> DEVICE void layernorm(const LayerNormParams &p) {
 		*row_of<f32>(p.rstd, row) = rstd;
 	}
 }
-KERNEL(256, 4) layernorm_f32(LayerNormParams p) { layernorm<f32>(p); }
-KERNEL(256, 4) layernorm_bf16(LayerNormParams p) { layernorm<bf16>(p); }
+KERNEL(256, 3) layernorm_f32(LayerNormParams p) { layernorm<f32>(p); }
+KERNEL(256, 3) layernorm_bf16(LayerNormParams p) { layernorm<bf16>(p); }
 
 // With n = (z - mean) rstd and g = dy gamma:
 //
