@@ -36,13 +36,13 @@ var (
 		large:   gemmKernels{{"gemm128_nn_bf16", "gemm128_nt_bf16"}, {"gemm128_tn_bf16", "gemm128_tt_bf16"}},
 		small:   gemmKernels{{"gemm64_nn_bf16", "gemm64_nt_bf16"}, {"gemm64_tn_bf16", "gemm64_tt_bf16"}},
 		sum:     "gemm_sum_bf16",
-		threads: [2]int{256, 128}, shared: [2]int{int(C.gemm_shared(128)), int(C.gemm_shared(64))},
+		threads: [2]int{128, 128}, shared: [2]int{int(C.gemm_shared(128)), int(C.gemm_shared(64))},
 	}
 	gemmMixed = gemmSet{ // of bf16, into float32
 		large:   gemmKernels{{"gemm128_nn_mixed", "gemm128_nt_mixed"}, {"gemm128_tn_mixed", "gemm128_tt_mixed"}},
 		small:   gemmKernels{{"gemm64_nn_mixed", "gemm64_nt_mixed"}, {"gemm64_tn_mixed", "gemm64_tt_mixed"}},
 		sum:     "gemm_sum_f32",
-		threads: [2]int{256, 128}, shared: [2]int{int(C.gemm_shared(128)), int(C.gemm_shared(64))},
+		threads: [2]int{128, 128}, shared: [2]int{int(C.gemm_shared(128)), int(C.gemm_shared(64))},
 	}
 )
 
