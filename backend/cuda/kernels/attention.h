@@ -33,4 +33,9 @@ typedef struct AttentionParams {
 #define ATTENTION_DQ_SHARED(D) (ATTENTION_SHARED(D) + 4 * ATTENTION_ROWS(D) * (D))
 #define ATTENTION_DKV_SHARED(D) (4 * (2 * ATTENTION_ROWS(D) * (D) + ((D) >= 128 ? 1 : 2) * ATTENTION_TILE * (D) + ATTENTION_WEIGHTS(D)))
 
+// The bf16 kernels keep two tiles of both operands, 2 bytes an element; the second also, for each query
+// of a tile, LSE, Delta and 64 bits.
+#define ATTENTION_BF16_SHARED(D) (8 * ATTENTION_TILE * (D))
+#define ATTENTION_BF16_DKV_SHARED(D) (ATTENTION_BF16_SHARED(D) + 32 * ATTENTION_TILE)
+
 #endif

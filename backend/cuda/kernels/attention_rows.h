@@ -83,6 +83,13 @@ DEVICE Sample sample_of(const AttentionParams &p, const Block &b) {
 	return Sample{key.sampleLow, key.sampleHigh};
 }
 
+// opaque hides from the compiler that v is the same each time: what follows from it is then computed where it
+// is used, rather than kept in registers around a loop.
+DEVICE u32 opaque(u32 v) {
+	asm volatile("" : "+r"(v));
+	return v;
+}
+
 // kept_nibble has bit e%4 for the elements e of a Philox block, 1 where e is kept.
 DEVICE u32 kept_nibble(const Drop &d, Sample s, u32 block) {
 	Words w = drop_words(d, s.low, s.high, block);
