@@ -311,6 +311,7 @@ func timeGemm(device backend.Device, s gemmSize, runs int) (float64, error) {
 		}
 		return rows, cols
 	}
+	stream := backend.NewStream(device)
 	var tensors [3]backend.Tensor
 	for i, d := range [3][2]int{{s.m, s.n}, {}, {}} {
 		switch i {
@@ -319,7 +320,7 @@ func timeGemm(device backend.Device, s gemmSize, runs int) (float64, error) {
 		case 2:
 			d[0], d[1] = shape(s.k, s.n, s.transB)
 		}
-		x, err := backend.Alloc(device, backend.F32, d[0], d[1])
+		x, err := backend.Alloc(device, stream.Act(), d[0], d[1])
 		if err != nil {
 			return 0, err
 		}
@@ -333,7 +334,6 @@ func timeGemm(device backend.Device, s gemmSize, runs int) (float64, error) {
 		}
 		tensors[i] = x
 	}
-	stream := backend.NewStream(device)
 	seconds := make([]float64, 0, runs)
 	for i := range runs + 2 {
 		start := time.Now()

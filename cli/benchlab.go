@@ -51,9 +51,19 @@ func (l *lab) alloc(dtype backend.DType, rows, cols int) backend.Tensor {
 // zeros is a tensor of zeros: an output, or the start of a sum.
 func (l *lab) zeros(rows, cols int) backend.Tensor { return l.alloc(backend.F32, rows, cols) }
 
+// actZeros and actRandom are zeros and random in the device's type of activations.
+func (l *lab) actZeros(rows, cols int) backend.Tensor { return l.alloc(l.s.Act(), rows, cols) }
+func (l *lab) actRandom(rows, cols int) backend.Tensor {
+	return l.filled(l.actZeros(rows, cols), 0, 1)
+}
+
 // values is a tensor of numbers spread evenly from centre-spread to centre+spread.
 func (l *lab) values(rows, cols int, centre, spread float64) backend.Tensor {
-	t := l.zeros(rows, cols)
+	return l.filled(l.zeros(rows, cols), centre, spread)
+}
+
+func (l *lab) filled(t backend.Tensor, centre, spread float64) backend.Tensor {
+	rows, cols := t.Rows, t.Cols
 	host := make([]float32, rows*cols)
 	for i := range host {
 		host[i] = float32(centre + spread*(2*l.rng.Float64()-1))
@@ -117,6 +127,7 @@ type kernelCase struct {
 	op, shape  string
 	operations float64 // necessary floating-point operations, 0 where memory is the limit
 	bytes      float64 // least bytes read and written
+	narrow     bool    // it also runs where activations are narrower than float32
 	// setup makes the tensors; it returns the call, and what the call writes.
 	setup func(l *lab) (call func(), written []backend.Tensor)
 }

@@ -16,18 +16,19 @@ func shapeOf(rows, cols int) string { return fmt.Sprintf("%dx%d", rows, cols) }
 func gemmKernel(g gemmSize) kernelCase {
 	m, n, k := g.m, g.n, g.k
 	return kernelCase{op: "gemm " + g.name, shape: fmt.Sprintf("%dx%dx%d", m, n, k), operations: 2 * float64(m) * float64(n) * float64(k),
-		bytes: 4 * (float64(m)*float64(k) + float64(k)*float64(n) + float64(m)*float64(n)),
+		bytes:  4 * (float64(m)*float64(k) + float64(k)*float64(n) + float64(m)*float64(n)),
+		narrow: true,
 		setup: func(l *lab) (func(), []backend.Tensor) {
-			a := backend.GemmArgs{C: l.zeros(m, n), TransA: g.transA, TransB: g.transB, Alpha: 1}
-			if g.transA {
-				a.A, a.Beta = l.random(k, m), 1
+			a := backend.GemmArgs{C: l.actZeros(m, n), TransA: g.transA, TransB: g.transB, Alpha: 1}
+			if g.transA { // the gradient of a weight
+				a.C, a.A, a.Beta = l.zeros(m, n), l.actRandom(k, m), 1
 			} else {
-				a.A = l.random(m, k)
+				a.A = l.actRandom(m, k)
 			}
 			if g.transB {
-				a.B = l.random(n, k)
+				a.B = l.actRandom(n, k)
 			} else {
-				a.B = l.random(k, n)
+				a.B = l.actRandom(k, n)
 			}
 			if !g.transA && g.transB {
 				a.Bias = l.random(1, n)
@@ -39,8 +40,9 @@ func gemmKernel(g gemmSize) kernelCase {
 // geluKernel is the product that ends in the activation and keeps what went into it.
 func geluKernel(m, n, k int, act backend.Activation) kernelCase {
 	return kernelCase{op: "gemm with gelu", shape: fmt.Sprintf("%dx%dx%d", m, n, k), operations: 2 * float64(m) * float64(n) * float64(k),
+		narrow: true,
 		setup: func(l *lab) (func(), []backend.Tensor) {
-			a := backend.GemmArgs{C: l.zeros(m, n), Pre: l.zeros(m, n), A: l.random(m, k), B: l.random(n, k), TransB: true, Alpha: 1,
+			a := backend.GemmArgs{C: l.actZeros(m, n), Pre: l.actZeros(m, n), A: l.actRandom(m, k), B: l.actRandom(n, k), TransB: true, Alpha: 1,
 				Bias: l.random(1, n), Act: act}
 			return func() { l.s.Gemm(a) }, []backend.Tensor{a.C, a.Pre}
 		}}
@@ -64,9 +66,10 @@ func squares(lengths []int) (sum float64) {
 func attentionKernel(lengths []int, heads, d int, holes bool) kernelCase {
 	h := heads * d
 	return kernelCase{op: "attention", shape: attentionShape(lengths, heads, d), operations: 4 * squares(lengths) * float64(h),
+		narrow: true,
 		setup: func(l *lab) (func(), []backend.Tensor) {
 			lay, keys := l.layout(lengths, holes)
-			a := backend.AttentionArgs{Out: l.zeros(lay.Rows, h), LSE: l.zeros(lay.Rows, heads), QKV: l.random(lay.Rows, 3*h), Layout: lay,
+			a := backend.AttentionArgs{Out: l.actZeros(lay.Rows, h), LSE: l.zeros(lay.Rows, heads), QKV: l.actRandom(lay.Rows, 3*h), Layout: lay,
 				Heads: heads, Scale: 0.125, Drop: l.drop(keys)}
 			return func() { l.s.Attention(a) }, []backend.Tensor{a.Out, a.LSE}
 		}}
@@ -76,11 +79,12 @@ func attentionKernel(lengths []int, heads, d int, holes bool) kernelCase {
 func attentionBackwardKernel(lengths []int, heads, d int, holes bool) kernelCase {
 	h := heads * d
 	return kernelCase{op: "attention backward", shape: attentionShape(lengths, heads, d), operations: 8 * squares(lengths) * float64(h),
+		narrow: true,
 		setup: func(l *lab) (func(), []backend.Tensor) {
 			lay, keys := l.layout(lengths, holes)
-			f := backend.AttentionArgs{Out: l.zeros(lay.Rows, h), LSE: l.zeros(lay.Rows, heads), QKV: l.random(lay.Rows, 3*h), Layout: lay,
+			f := backend.AttentionArgs{Out: l.actZeros(lay.Rows, h), LSE: l.zeros(lay.Rows, heads), QKV: l.actRandom(lay.Rows, 3*h), Layout: lay,
 				Heads: heads, Scale: 0.125, Drop: l.drop(keys)}
-			b := backend.AttentionBackwardArgs{DQKV: l.zeros(lay.Rows, 3*h), Delta: l.zeros(lay.Rows, heads), DOut: l.random(lay.Rows, h),
+			b := backend.AttentionBackwardArgs{DQKV: l.actZeros(lay.Rows, 3*h), Delta: l.zeros(lay.Rows, heads), DOut: l.actRandom(lay.Rows, h),
 				Out: f.Out, LSE: f.LSE, QKV: f.QKV, Layout: lay, Heads: heads, Scale: 0.125, Drop: f.Drop}
 			if l.err == nil {
 				l.s.Attention(f)

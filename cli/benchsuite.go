@@ -30,7 +30,7 @@ type suiteSizes struct {
 	timings []suiteCase
 	updates []updateCase
 	budget  time.Duration // of one timing
-	half    bool          // products and updates are measured in f16 too, where the device can
+	half    bool          // products, attention and updates are measured in f16 or bf16 too, where the device can
 }
 
 type suiteCase struct {
@@ -237,15 +237,16 @@ func (s *suite) stopped(ctx context.Context) error {
 
 // precisions lists what products are measured in.
 func (s *suite) precisions() []string {
-	if s.sizes.half && s.report.Device.Kind == "vulkan" {
-		return []string{"f32", "f16"}
+	narrow := map[string]string{"vulkan": "f16", "cuda": "bf16"}[s.report.Device.Kind]
+	if s.sizes.half && narrow != "" {
+		return []string{"f32", narrow}
 	}
 	return []string{"f32"}
 }
 
-// errorLimits are what a check allows: float32 sums in any order, and operands rounded to
-// float16, in units of the largest result.
-var errorLimits = map[string]float64{"f32": 5e-5, "f16": 5e-3}
+// errorLimits are what a check allows: float32 sums in any order, operands rounded to
+// float16, and operands and results rounded to bfloat16, in units of the largest result.
+var errorLimits = map[string]float64{"f32": 5e-5, "f16": 5e-3, "bf16": 4e-2}
 
 func (s *suite) check(ctx context.Context) error {
 	for _, precision := range s.precisions() {
@@ -254,6 +255,9 @@ func (s *suite) check(ctx context.Context) error {
 				return err
 			}
 			c := &s.sizes.checks[i]
+			if precision == "bf16" && !c.narrow {
+				continue // the same kernels, which the backend's tests compare
+			}
 			row := suiteCheck{Op: c.op, Shape: c.shape, Precision: precision, Limit: errorLimits[precision]}
 			off, err := s.compare(c, precision)
 			row.Error, row.OK = off, err == nil && off <= row.Limit
@@ -292,8 +296,8 @@ func (s *suite) time(ctx context.Context) error {
 	for _, precision := range s.precisions() {
 		for i := range s.sizes.timings {
 			c := &s.sizes.timings[i]
-			if precision == "f16" && c.part == "memory" {
-				continue // nothing there is rounded
+			if precision != "f32" && c.part == "memory" {
+				continue // nothing there is rounded, or only what is stored
 			}
 			if err := s.stopped(ctx); err != nil {
 				return err
