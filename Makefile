@@ -2,7 +2,8 @@
 # make test   every test, with what each part took
 # make        build ./sift
 # make cuda   build ./sift with the CUDA backend; needs gcc, neither CUDA nor a GPU
-.PHONY: all build cuda demo test fixtures clean
+# make cuda-check   on a machine with an NVIDIA GPU: everything that can be checked and timed, into one file
+.PHONY: all build cuda cuda-check demo test fixtures clean
 
 all: build
 
@@ -11,6 +12,9 @@ build:
 
 cuda:
 	@eval "$$(scripts/cuda/driver)" && go build -tags cuda -o sift .
+
+cuda-check:
+	@scripts/cuda/check
 
 # MODEL=minilm takes all-MiniLM-L6-v2, MODEL=path another ONNX file, TOKENIZER=path its tokenizer.
 demo: build

@@ -68,3 +68,9 @@ func TestCUDAResumes(t *testing.T) {
 		})
 	}
 }
+
+// TestCUDABaseGradients: every gradient of an update of BERT base lies within a thousandth of
+// its norm, and a millionth of the norm of all, of the processor's.
+func TestCUDABaseGradients(t *testing.T) {
+	gradientsAsTheProcessor(t, cudaDevice(t, backend.F32))
+}

@@ -54,7 +54,11 @@ func TestVulkanBaseGradients(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a step of BERT base takes a minute on a software driver")
 	}
-	dev := vulkanDevice(t, vulkan.Options{})
+	gradientsAsTheProcessor(t, vulkanDevice(t, vulkan.Options{}))
+}
+
+func gradientsAsTheProcessor(t *testing.T, dev backend.Device) {
+	t.Helper()
 	wantLoss, want, params := baseGradients(t, processor(t))
 	loss, got, _ := baseGradients(t, dev)
 	norm := func(x []float32) float64 {
