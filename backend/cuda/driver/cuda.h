@@ -1,6 +1,6 @@
 // The part of the CUDA driver API that gorgonia.org/cu and package cuda compile against: types, constants and
 // prototypes as NVIDIA's reference manual of the driver API documents them, so that neither CUDA nor a
-// driver is needed to build. scripts/cuda/abi holds this file against a real cuda.h.
+// driver is needed to build. scripts/cuda/abi.py holds this file against a real cuda.h.
 //
 // Functions carry their documented names; functions.h says which symbol of the driver each stands for.
 #ifndef SIFT_CUDA_H
