@@ -45,15 +45,8 @@ func (b *buffer) Free() error {
 	if err := cu.MemFree(at); err != nil {
 		return d.failed("free memory", err)
 	}
-	d.taken -= rounded(b.size)
+	d.taken -= max(b.size, 1)
 	return nil
-}
-
-// bufferAlign is what sizes are rounded up to: kernels may read whole vectors.
-const bufferAlign = 256
-
-func rounded(bytes int64) int64 {
-	return (max(bytes, 1) + bufferAlign - 1) / bufferAlign * bufferAlign
 }
 
 // Alloc returns zeroed memory.
@@ -73,7 +66,7 @@ func (d *device) newBuffer(bytes int64) (*buffer, error) {
 		return nil, err
 	}
 	defer d.leave()
-	n := rounded(bytes)
+	n := max(bytes, 1) // exactly: a checker of addresses then sees what lies beyond
 	at, err := cu.MemAlloc(n)
 	if codeOf(err) == outOfMemory {
 		return nil, none("no memory for %d bytes beside the %d taken: %v", n, d.taken, outOfMemory)
