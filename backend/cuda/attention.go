@@ -9,6 +9,8 @@ static int attention_rows(int d) { return ATTENTION_ROWS(d); }
 static int attention_shared(int d) { return ATTENTION_SHARED(d); }
 static int attention_dq_shared(int d) { return ATTENTION_DQ_SHARED(d); }
 static int attention_dkv_shared(int d) { return ATTENTION_DKV_SHARED(d); }
+static int attention_bf16_shared(int d) { return ATTENTION_BF16_SHARED(d); }
+static int attention_bf16_dkv_shared(int d) { return ATTENTION_BF16_DKV_SHARED(d); }
 */
 import "C"
 
@@ -42,6 +44,36 @@ func simt(d C.int, forward, dq, dkv string) attentionKernels {
 	}
 }
 
+// tensor returns the kernels of attention_bf16.cu for heads of d columns, whose forward pass takes
+// runs of `rows` queries.
+func tensor(d C.int, rows int, forward, dq, dkv string) attentionKernels {
+	shared := int(C.attention_bf16_shared(d))
+	return attentionKernels{
+		attentionKernel{forward, rows, shared},
+		attentionKernel{dq, C.ATTENTION_TILE, shared},
+		attentionKernel{dkv, C.ATTENTION_TILE, int(C.attention_bf16_dkv_shared(d))},
+	}
+}
+
+// attentionUse is what tensor cores' kernels are chosen by.
+type attentionUse struct {
+	cols          int
+	dropout, many bool
+}
+
+// attentionTensor are the kernels on tensor cores. Where there are blocks enough, each takes 128 queries, and
+// keys come half as often; a query's bits are the same.
+var attentionTensor = map[attentionUse]attentionKernels{
+	{32, false, false}: tensor(32, 64, "attention32_64_bf16", "attention_dq32_bf16", "attention_dkv32_bf16"),
+	{32, false, true}:  tensor(32, 128, "attention32_128_bf16", "attention_dq32_bf16", "attention_dkv32_bf16"),
+	{32, true, false}:  tensor(32, 64, "attention_dropout32_64_bf16", "attention_dq_dropout32_bf16", "attention_dkv_dropout32_bf16"),
+	{32, true, true}:   tensor(32, 128, "attention_dropout32_128_bf16", "attention_dq_dropout32_bf16", "attention_dkv_dropout32_bf16"),
+	{64, false, false}: tensor(64, 64, "attention64_64_bf16", "attention_dq64_bf16", "attention_dkv64_bf16"),
+	{64, false, true}:  tensor(64, 128, "attention64_128_bf16", "attention_dq64_bf16", "attention_dkv64_bf16"),
+	{64, true, false}:  tensor(64, 64, "attention_dropout64_64_bf16", "attention_dq_dropout64_bf16", "attention_dkv_dropout64_bf16"),
+	{64, true, true}:   tensor(64, 128, "attention_dropout64_128_bf16", "attention_dq_dropout64_bf16", "attention_dkv_dropout64_bf16"),
+}
+
 var (
 	attentionF32 = map[int]attentionKernels{
 		32:  simt(32, "attention32_f32", "attention_dq32_f32", "attention_dkv32_f32"),
@@ -63,7 +95,7 @@ const mostShared = 99 << 10
 
 // attentionFor chooses the kernels for heads of cols columns. Where tensors lie must not
 // show in the bits, so alignment plays no part.
-func attentionFor(t backend.DType, cols int, scale float64) (attentionKernels, error) {
+func (d *device) attentionFor(t backend.DType, heads, cols int, scale float64, dropout bool, l backend.Layout) (attentionKernels, error) {
 	if cols > 256 {
 		return attentionKernels{}, fault.New(fault.Device, "cuda: attention heads of %d columns; at most 256", cols)
 	}
@@ -75,6 +107,10 @@ func attentionFor(t backend.DType, cols int, scale float64) (attentionKernels, e
 	case t == backend.F32:
 		return attentionF32[size], nil
 	case t == backend.BF16:
+		// Tensor cores' kernels take the largest score before it is scaled, which a negative scale turns round.
+		if k, ok := attentionTensor[attentionUse{cols, dropout, heads*(l.Rows/128+l.Seqs) >= 2*d.multiprocessors}]; ok && scale > 0 {
+			return k, nil
+		}
 		return attentionAnyBF16[size], nil
 	}
 	return attentionKernels{}, fault.New(fault.Internal, "cuda: attention between %s tensors", t)
@@ -125,7 +161,7 @@ func (d *device) Attention(a backend.AttentionArgs) error {
 		return err
 	}
 	cols := a.Out.Cols / a.Heads
-	k, err := attentionFor(a.QKV.DType, cols, a.Scale)
+	k, err := d.attentionFor(a.QKV.DType, a.Heads, cols, a.Scale, a.Drop.P != 0, a.Layout)
 	if err != nil {
 		return err
 	}
@@ -155,7 +191,7 @@ func (d *device) AttentionBackward(a backend.AttentionBackwardArgs) error {
 		return err
 	}
 	cols := a.DOut.Cols / a.Heads
-	k, err := attentionFor(a.QKV.DType, cols, a.Scale)
+	k, err := d.attentionFor(a.QKV.DType, a.Heads, cols, a.Scale, a.Drop.P != 0, a.Layout)
 	if err != nil {
 		return err
 	}
