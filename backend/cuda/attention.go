@@ -108,7 +108,9 @@ func (d *device) attentionFor(t backend.DType, heads, cols int, scale float64, d
 		return attentionF32[size], nil
 	case t == backend.BF16:
 		// Tensor cores' kernels take the largest score before it is scaled, which a negative scale turns round.
-		if k, ok := attentionTensor[attentionUse{cols, dropout, heads*(l.Rows/128+l.Seqs) >= 2*d.multiprocessors}]; ok && scale > 0 {
+		// Half a block of 128 queries would have nothing to do where no sequence has more than 64 rows.
+		many := l.MaxLen > 64 && heads*(l.Rows/128+l.Seqs) >= 2*d.multiprocessors
+		if k, ok := attentionTensor[attentionUse{cols, dropout, many}]; ok && scale > 0 {
 			return k, nil
 		}
 		return attentionAnyBF16[size], nil
@@ -116,11 +118,11 @@ func (d *device) attentionFor(t backend.DType, heads, cols int, scale float64, d
 	return attentionKernels{}, fault.New(fault.Internal, "cuda: attention between %s tensors", t)
 }
 
-// aligned16 reports whether the rows of tensors begin at multiples of 16 bytes.
-func aligned16(tensors ...backend.Tensor) bool {
+// alignedHeads reports whether all heads of cols columns begin at multiples of 16 bytes.
+func alignedHeads(cols int, tensors ...backend.Tensor) bool {
 	for _, t := range tensors {
 		size := t.DType.Size()
-		if t.Off*size%16 != 0 || t.Rows > 1 && t.Stride*size%16 != 0 {
+		if cols*size%16 != 0 || t.Off*size%16 != 0 || t.Rows > 1 && t.Stride*size%16 != 0 {
 			return false
 		}
 	}
@@ -170,7 +172,7 @@ func (d *device) Attention(a backend.AttentionArgs) error {
 	}
 	p := (*C.AttentionParams)(d.params())
 	p.qkv, p.out, p.lse = matrix(a.QKV), matrix(a.Out), matrix(a.LSE)
-	d.attentionParams(p, a.Layout, a.Drop, a.Heads, cols, a.Scale, aligned16(a.QKV, a.Out))
+	d.attentionParams(p, a.Layout, a.Drop, a.Heads, cols, a.Scale, alignedHeads(cols, a.QKV, a.Out))
 	return d.launchAttention(k.forward, a.Layout, a.Heads)
 }
 
@@ -204,7 +206,7 @@ func (d *device) AttentionBackward(a backend.AttentionBackwardArgs) error {
 			return err
 		}
 	}
-	vector := aligned16(a.QKV, a.Out, a.DQKV, a.DOut)
+	vector := alignedHeads(cols, a.QKV, a.Out, a.DQKV, a.DOut)
 	fill := func() {
 		p := (*C.AttentionParams)(d.params())
 		p.qkv, p.out, p.lse = matrix(a.QKV), matrix(a.Out), matrix(a.LSE)
@@ -224,8 +226,7 @@ func (d *device) attentionParams(p *C.AttentionParams, l backend.Layout, a backe
 	p.layout, p.drop, p.status = layout(l), drop(a), d.status
 	p.heads, p.cols, p.maxLen, p.words = C.i32(heads), C.i32(cols), C.i32(l.MaxLen), C.i32(attentionWords(l))
 	p.scale = C.f32(scale)
-	size := C.u64(4)
-	if p.lse.at != 0 && vector && cols*int(size)%16 == 0 {
+	if vector {
 		p.vector = 1
 	}
 }

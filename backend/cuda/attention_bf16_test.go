@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"sift/backend"
@@ -338,5 +339,10 @@ func TestAttentionBF16(t *testing.T) {
 				first += q.n
 			}
 		})
+	}
+	for name := range entries {
+		if strings.HasPrefix(name, "attention") && strings.HasSuffix(name, "_bf16") && !strings.HasSuffix(name, "any_bf16") && d.kernels[name] == nil {
+			t.Errorf("%s was not used", name)
+		}
 	}
 }
