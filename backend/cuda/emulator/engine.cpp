@@ -667,8 +667,9 @@ struct Job {
 	std::string fault;
 };
 
-static std::mutex lock;
-static std::condition_variable changed;
+// Never destroyed: helpers wait while the program ends.
+static std::mutex &lock = *new std::mutex;
+static std::condition_variable &changed = *new std::condition_variable;
 static Job *job;
 
 static void take_blocks(Job *j) {
