@@ -591,7 +591,6 @@ struct Touch {
 	bool misaligned;
 };
 static thread_local Touch touch __attribute__((tls_model("initial-exec")));
-static struct sigaction previous;
 
 extern "C" __attribute__((visibility("hidden"), noreturn)) void emulator_touched() {
 	Worker *w = worker;
@@ -613,7 +612,22 @@ extern "C" __attribute__((visibility("hidden"), noreturn)) void emulator_touched
 	abort();
 }
 
+// Kernels are compiled so that an access whose address is no multiple of its type's alignment
+// calls this: what follows is fixed by the compiler.
+struct Access {
+	const char *file;
+	u32 line, column;
+};
+extern "C" __attribute__((visibility("hidden"))) void __ubsan_handle_type_mismatch_v1(const Access *a, const void *) {
+	const char *name = strrchr(a->file, '/');
+	char text[256];
+	snprintf(text, sizeof text, "a misaligned address, %s:%u", name ? name + 1 : a->file, a->line);
+	worker->stop(MISALIGNED, text);
+}
+
 #if (defined(__x86_64__) || defined(__aarch64__)) && !defined(__SANITIZE_ADDRESS__)
+static struct sigaction previous;
+
 static void handler(int number, siginfo_t *info, void *context) {
 	Worker *w = worker;
 	if (w && w->inside && where != &w->scheduler.place) {
