@@ -5,10 +5,8 @@ package cli
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,7 +15,6 @@ import (
 	"time"
 
 	"sift/backend/cuda"
-	"sift/verify"
 )
 
 // needCUDA skips a test on a machine without a CUDA driver. SIFT_CUDA_DRIVER may name the
@@ -38,57 +35,7 @@ func needCUDA(t *testing.T) {
 // like any other, and the processor agrees with what it measured.
 func TestFinetuneOnCUDA(t *testing.T) {
 	needCUDA(t)
-	model := fixtures + "encoder-op14-fold-dynamic.onnx"
-	var d description
-	object(t, &d, "inspect", model)
-	dir := toyTask(t, d.Vocab)
-	in := func(name string) string { return filepath.Join(dir, name) }
-	for _, precision := range []string{"f32", "bf16"} {
-		out := in(precision)
-		code, stdout, stderr := run("finetune", "--out", out, "--model", model, "--tokenizer", in("vocab.txt"), "--train", in("train.tsv"), "--valid", in("valid.tsv"),
-			"--task.text_column", "text", "--task.label_column", "label", "--task.max_length", "12", "--train.micro_batch", "8",
-			"--optimizer.lr", "1e-2", "--train.updates", "30", "--sift.score", "loss", "--device", "cuda", "--train.precision", precision, "--sift.score_precision", precision)
-		if code != 0 || !strings.Contains(stderr, "device: cuda:0") || !strings.Contains(stderr, "export agrees with the trained model") {
-			t.Fatalf("%s: exit %d: %s%s", precision, code, stdout, stderr)
-		}
-		var summary struct {
-			Best struct{ Accuracy, Loss float64 }
-		}
-		data, err := os.ReadFile(filepath.Join(out, "summary.json"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := json.Unmarshal(data, &summary); err != nil {
-			t.Fatal(err)
-		}
-		var cert verify.Certificate
-		if data, err = os.ReadFile(filepath.Join(out, "certificate.json")); err != nil {
-			t.Fatal(err)
-		}
-		if err := json.Unmarshal(data, &cert); err != nil {
-			t.Fatal(err)
-		}
-		if noted := strings.Contains(strings.Join(cert.Notes, " "), "bfloat16"); cert.Verdict != "agree" || noted != (precision == "bf16") {
-			t.Errorf("%s: certificate %s with notes %q", precision, cert.Verdict, cert.Notes)
-		}
-		tolerance := map[string]float64{"f32": 1e-5, "bf16": 3e-2}[precision]
-		for _, on := range []string{"cpu", "cuda"} {
-			var e struct{ Accuracy, Loss float64 }
-			object(t, &e, "eval", filepath.Join(out, "model", "model.onnx"), in("valid.tsv"), "--device", on, "--text", "text", "--label", "label", "--labels", "bad,fine")
-			if off := math.Abs(e.Loss-summary.Best.Loss) / summary.Best.Loss; !(off <= tolerance) {
-				t.Errorf("%s: the run found loss %g, %s finds %g in its export", precision, summary.Best.Loss, on, e.Loss)
-			}
-		}
-		if code, stdout, stderr := run("verify", filepath.Join(out, "model", "model.onnx"), "--device", "cuda"); code != 0 {
-			t.Errorf("%s: verify: exit %d: %s%s", precision, code, stdout, stderr)
-		}
-		if code, _, stderr := run("finetune", "--resume", "--out", out); code != 0 {
-			t.Errorf("%s: resumed: exit %d: %s", precision, code, stderr)
-		}
-		if code, _, stderr := run("finetune", "--resume", "--out", out, "--device", "cpu"); code != 78 {
-			t.Errorf("%s: resumed on the processor: exit %d: %s", precision, code, stderr)
-		}
-	}
+	finetuneOn(t, "cuda", []precisionCase{{"f32", "", 1e-5, nil}, {"bf16", "bfloat16", 3e-2, nil}})
 }
 
 // disturbed is the built program with a directory that has a task. The emulator makes calls fail.
@@ -157,31 +104,10 @@ func TestCUDAFaults(t *testing.T) {
 		"--train", in("train.tsv"), "--task.text_column", "text", "--task.label_column", "label", "--task.max_length", "12",
 		"--train.micro_batch", "8", "--train.updates", "2", "--train.save_every", "1", "--sift.score", "loss", "--sift.exit_layer", "1",
 		"--optimizer.lr", "1e-2", "--quiet", "--out", out}
-	final := func() string {
-		data, err := os.ReadFile(filepath.Join(out, "model", "model.onnx"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(data)
-	}
-	clean := func() {
-		if err := os.RemoveAll(out); err != nil {
-			t.Fatal(err)
-		}
-	}
+	final, clean := exportOf(t, out)
 	code, undisturbed := p.run(t, nil, args...)
 	if code != 0 {
 		t.Fatalf("without faults: exit %d: %s", code, undisturbed)
-	}
-	// oneError returns what is said beyond an undisturbed run, and whether that is one line.
-	oneError := func(stderr string) (string, bool) {
-		said := ""
-		for line := range strings.Lines(stderr) {
-			if !strings.Contains(undisturbed, line) {
-				said += line
-			}
-		}
-		return said, strings.Count(said, "\n") == 1 && strings.HasPrefix(said, "error: ") && strings.Contains(said, "cuda")
 	}
 	want, counts := final(), p.called(t)
 	if counts["cuLaunchKernel"] < 100 || counts["cuMemAlloc_v2"] < 4 || counts["cuStreamSynchronize"] < 4 {
@@ -222,19 +148,14 @@ func TestCUDAFaults(t *testing.T) {
 				if code == 0 && at > n-8 { // a call while the device is closed changes nothing
 					continue
 				}
-				if said, one := oneError(stderr); code != 69 || !one {
-					t.Errorf("%s: exit %d, %q", what, code, said)
+				if !oneError(t, what, "cuda", code, stderr, undisturbed) {
 					continue
 				}
 				if _, err := os.Stat(out); err != nil {
 					continue // it had not begun
 				}
-				again := []string{"finetune", "--resume", "--quiet", "--out", out}
-				if code, stderr := p.run(t, nil, again...); code != 0 {
-					t.Errorf("%s: resumed: exit %d: %s", what, code, stderr)
-				} else if final() != want {
-					t.Errorf("%s: the resumed run ends with other bits", what)
-				}
+				code, stderr = p.run(t, nil, "finetune", "--resume", "--quiet", "--out", out)
+				sameEnd(t, what, code, stderr, final, want)
 			}
 		})
 	}
@@ -249,8 +170,8 @@ func TestCUDAFaults(t *testing.T) {
 		} {
 			clean()
 			code, stderr := p.run(t, []string{c.env}, args...)
-			if said, one := oneError(stderr); code != 69 || !one || !strings.Contains(said, c.want) {
-				t.Errorf("%s: exit %d, %q", c.env, code, said)
+			if oneError(t, c.env, "cuda", code, stderr, undisturbed) && !strings.Contains(stderr, c.want) {
+				t.Errorf("%s: %q", c.env, stderr)
 			}
 		}
 	})

@@ -114,20 +114,6 @@ func (p *program) called(t *testing.T) map[string]int {
 	return counts
 }
 
-// oneError requires exit code 69 and, beside what an undisturbed run says, one line.
-func oneError(t *testing.T, what string, code int, stderr, undisturbed string) {
-	t.Helper()
-	var lines []string
-	for line := range strings.Lines(stderr) {
-		if !strings.Contains(undisturbed, line) {
-			lines = append(lines, line)
-		}
-	}
-	if code != 69 || len(lines) != 1 || !strings.HasPrefix(lines[0], "error: ") || !strings.Contains(lines[0], "vulkan") {
-		t.Errorf("%s: exit %d, %q", what, code, lines)
-	}
-}
-
 // whole requires that no temporary file is left under dir.
 func whole(t *testing.T, what, dir string) {
 	t.Helper()
@@ -149,18 +135,7 @@ func whole(t *testing.T, what, dir string) {
 func TestVulkanFaults(t *testing.T) {
 	p := buildProgram(t)
 	out := filepath.Join(p.dir, "run")
-	final := func() string {
-		data, err := os.ReadFile(filepath.Join(out, "model", "model.onnx"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(data)
-	}
-	clean := func() {
-		if err := os.RemoveAll(out); err != nil {
-			t.Fatal(err)
-		}
-	}
+	final, clean := exportOf(t, out)
 	var undisturbed string
 	for range 2 { // the first one compiles and tunes, which costs calls
 		clean()
@@ -199,7 +174,7 @@ func TestVulkanFaults(t *testing.T) {
 				clean()
 				what := fmt.Sprintf("%s:%d%s:%d", c.function, n, c.from, c.result)
 				code, stdout, stderr := p.run(t, []string{"SIFT_FAULT=" + what}, p.finetune("vulkan:cpu", out)...)
-				oneError(t, what, code, stderr, undisturbed)
+				oneError(t, what, "vulkan", code, stderr, undisturbed)
 				if stdout != "" {
 					t.Errorf("%s: stdout is %q", what, stdout)
 				}
@@ -214,11 +189,8 @@ func TestVulkanFaults(t *testing.T) {
 				if len(checkpoints) > 0 {
 					continued++
 				}
-				if code, _, stderr := p.run(t, nil, "finetune", "--resume", "--quiet", "--out", out); code != 0 {
-					t.Errorf("%s, resumed: exit %d: %s", what, code, stderr)
-				} else if final() != want {
-					t.Errorf("%s: the resumed run ends with other bits", what)
-				}
+				code, _, stderr = p.run(t, nil, "finetune", "--resume", "--quiet", "--out", out)
+				sameEnd(t, what, code, stderr, final, want)
 			}
 			if c.function == "vkQueueSubmit" && continued == 0 {
 				t.Error("no run was continued from a checkpoint")
@@ -276,7 +248,7 @@ func TestVulkanCannotBeUsed(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			out := in("run")
 			code, stdout, stderr := p.run(t, c.env, p.finetune("vulkan:cpu", out)...)
-			oneError(t, c.name, code, stderr, "")
+			oneError(t, c.name, "vulkan", code, stderr, "")
 			if stdout != "" || !strings.Contains(stderr, c.want) {
 				t.Errorf("stdout %q, stderr %q, want %q", stdout, stderr, c.want)
 			}

@@ -317,7 +317,7 @@ template <int D, int M, bool DROP> DEVICE void backward_dq(const AttentionParams
 	f32 dq[M][D / 8][4], lse[2 * M], delta[2 * M], scale = p.scale * LOG2E;
 	UNROLL for (u32 m = 0; m < M; m++) {
 		own_rows<D>(dout[m], p.dout, b.first, own + 16 * m, b.n, b.head * D, p.vector);
-		own_rows<D>(q[m], p.out, b.first, own + 16 * m, b.n, b.head * D, p.vector); // for now
+		own_rows<D>(q[m], p.out, b.first, own + 16 * m, b.n, b.head * D, p.vector); // Out, until Delta is made; then the queries
 		UNROLL for (u32 half = 0; half < 2; half++) {
 			u32 x = 2 * m + half, i = own + at.quad + 8 * x;
 			f32 part = 0;
