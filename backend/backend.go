@@ -274,12 +274,15 @@ type CrossEntropyBackwardArgs struct {
 //	Param -= LR * WeightDecay * Param
 //	Param -= LR * (M / (1-Beta1^Step)) / (sqrt(V / (1-Beta2^Step)) + Eps)
 //
-// Grad is set to zero afterwards. Half, if present, receives the new Param rounded to Act. ClipNorm 0 means no clipping (SumSq may then be absent).
+// Grad is set to zero afterwards. Half, if present, receives the new Param rounded to Act.
+// ClipNorm 0 means no clipping (SumSq may then be absent). With Guard, which Queued devices
+// know and which needs SumSq, nothing but Grad changes where SumSq is not finite.
 type AdamWArgs struct {
 	Param, Grad, M, V            Tensor
 	Half                         Tensor // Act [1,n]; optional, where Act is not Float
 	SumSq                        Tensor // F64 or device float [1,1]: sum of squares of all gradients, before GradScale
 	ClipNorm, GradScale          float64
+	Guard                        bool
 	LR, Beta1, Beta2, Eps, Decay float64
 	Step                         int // 1 for the first
 }

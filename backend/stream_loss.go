@@ -79,8 +79,11 @@ func (s *Stream) AdamW(a AdamWArgs) {
 	if !a.Half.Absent() && c.act == c.float {
 		c.fail("Half is %s on a device with one type", a.Half.String())
 	}
-	if a.ClipNorm != 0 && a.SumSq.Absent() {
+	if (a.ClipNorm != 0 || a.Guard) && a.SumSq.Absent() {
 		c.fail("SumSq is absent, with ClipNorm %g", a.ClipNorm)
+	}
+	if _, ok := s.dev.(Queued); a.Guard && !ok {
+		c.fail("Guard on a device that is not Queued")
 	}
 	if a.SumSq.DType == F64 {
 		c.maybe("SumSq", a.SumSq, F64, 1, 1)

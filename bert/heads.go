@@ -1,6 +1,8 @@
 package bert
 
 import (
+	"errors"
+
 	"sift/backend"
 	"sift/fault"
 )
@@ -16,7 +18,7 @@ type heads struct {
 	p          pooledScratch
 
 	mlmStats, nspStats, classStats stats
-	losses                         Losses
+	pending                        *Pending // of Losses
 }
 
 // RowLosses are the cross-entropy, the entropy and the correctness (1 or 0) of each row
@@ -33,14 +35,11 @@ type Losses struct {
 // stats are the results of a head's rows: loss, entropy, log-sum-exp, correct, one
 // after another.
 type stats struct {
-	dev  backend.Tensor // [1,4n] for n rows at most
-	host []float64
-	n    int // rows of the last call
+	dev backend.Tensor // [1,4n] for n rows at most
+	n   int            // rows of the last call
 }
 
-func (a *allocator) stats(n int) stats {
-	return stats{dev: a.floats(1, 4*n), host: make([]float64, 4*n)}
-}
+func (a *allocator) stats(n int) stats { return stats{dev: a.floats(1, 4*n)} }
 
 // part returns rows [lo, lo+k) of part i as a column.
 func (t *stats) part(i, lo, k int) backend.Tensor {
@@ -67,18 +66,6 @@ func (t *stats) crossEntropy(s *backend.Stream, lo int, dlogits, logits, labels 
 		s.CrossEntropyBackward(backend.CrossEntropyBackwardArgs{DLogits: dlogits, Logits: logits, LSE: lse,
 			Labels: labels, Scale: scale})
 	}
-}
-
-func (t *stats) download(s *backend.Stream) (RowLosses, error) {
-	n := t.n
-	if n == 0 {
-		return RowLosses{}, nil
-	}
-	h := t.host[:4*n]
-	if err := s.DownloadF64(h, t.dev.ColRange(0, 4*n)); err != nil {
-		return RowLosses{}, err
-	}
-	return RowLosses{Loss: h[:n], Entropy: h[n : 2*n], Correct: h[3*n:]}, nil
 }
 
 // Heads runs the heads of obj on the representation after n layers, for the labels of
@@ -112,16 +99,59 @@ func (w *Workspace) Heads(n int, obj Objective, scale float64) error {
 	return m.s.Err()
 }
 
-// Losses waits for the last Heads and returns its results, valid until the next.
+// Pending are the results of a call of Heads on their way to the host.
+type Pending struct {
+	parts  [3]*backend.Readback // as heads.stats
+	losses Losses
+}
+
+// stats are those of the masked LM, the next sentence and the classes.
+func (h *heads) stats() [3]*stats { return [3]*stats{&h.mlmStats, &h.nspStats, &h.classStats} }
+
+// NewPending allocates what the results of m need on their way.
+func (m *Model) NewPending() (*Pending, error) {
+	p := &Pending{}
+	for i, t := range m.heads.stats() {
+		var err error
+		if p.parts[i], err = m.s.NewReadback(t.dev.Len()); err != nil {
+			return nil, errors.Join(err, p.Free())
+		}
+	}
+	return p, nil
+}
+
+// Free returns the memory.
+func (p *Pending) Free() error {
+	if p == nil {
+		return nil
+	}
+	return errors.Join(p.parts[0].Free(), p.parts[1].Free(), p.parts[2].Free())
+}
+
+// Fetch starts to copy the results of the last Heads. p must not be in use.
+func (m *Model) Fetch(p *Pending) {
+	for i, t := range m.heads.stats() {
+		p.parts[i].Start(m.s, t.dev.ColRange(0, 4*t.n))
+	}
+}
+
+// Wait waits for the results, but not for later work. They are valid until the next Fetch
+// of p.
+func (p *Pending) Wait() (*Losses, error) {
+	l := &p.losses
+	for i, to := range [3]*RowLosses{&l.MLM, &l.NSP, &l.Class} {
+		h, err := p.parts[i].Wait()
+		if err != nil {
+			return nil, err
+		}
+		n := len(h) / 4
+		*to = RowLosses{Loss: h[:n], Entropy: h[n : 2*n], Correct: h[3*n:]}
+	}
+	return l, nil
+}
+
+// Losses waits for the last Heads and returns its results, valid until the next call.
 func (m *Model) Losses() (*Losses, error) {
-	h := &m.heads
-	var err error
-	if h.losses.MLM, err = h.mlmStats.download(m.s); err != nil {
-		return nil, err
-	}
-	if h.losses.NSP, err = h.nspStats.download(m.s); err != nil {
-		return nil, err
-	}
-	h.losses.Class, err = h.classStats.download(m.s)
-	return &h.losses, err
+	m.Fetch(m.heads.pending)
+	return m.heads.pending.Wait()
 }

@@ -78,6 +78,9 @@ func newModel(dev backend.Device, cfg Config, limits Limits) (*Model, error) {
 	if err := m.allocateHeads(); err != nil {
 		return m, err
 	}
+	if m.heads.pending, err = m.NewPending(); err != nil {
+		return m, err
+	}
 	m.unfrozen, m.trainable = make([]bool, len(params)), make([]bool, len(params))
 	for i := range m.unfrozen {
 		m.unfrozen[i] = true
@@ -146,6 +149,7 @@ func (m *Model) Free() error {
 	for w := range m.workspaces {
 		first(w.Free())
 	}
+	first(m.heads.pending.Free())
 	if m.arena != nil {
 		first(m.arena.Free())
 	}
@@ -189,6 +193,15 @@ func (m *Model) Grads() backend.Tensor { return m.grads }
 
 // Stream returns the stream that all of the model's work goes through.
 func (m *Model) Stream() *backend.Stream { return m.s }
+
+// On makes the model's work go through s, its own stream or a fork of that, and returns the
+// stream before. Whoever does so sees to it that no two streams use the same workspace, or
+// the heads, at a time (backend.Stream.After).
+func (m *Model) On(s *backend.Stream) *backend.Stream {
+	before := m.s
+	m.s = s
+	return before
+}
 
 // MemoryBytes returns the device memory held: parameters, gradients, heads and all
 // workspaces.

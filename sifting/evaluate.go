@@ -43,23 +43,24 @@ func Evaluate(m *bert.Model, b *bert.Batch) (Evaluation, error) {
 	if err != nil {
 		return Evaluation{}, err
 	}
-	return total(l, b), nil
+	return total(l, countsOf(b)), nil
 }
 
 // total averages losses by row: the masked LM over labelled rows, the others over the
 // sequences that have a label. A mean over nothing is 0.
-func total(l *bert.Losses, b *bert.Batch) Evaluation {
+func total(l *bert.Losses, n counts) Evaluation {
 	var e Evaluation
 	e.MLMLoss, e.Correct = means(l.MLM, len(l.MLM.Loss))
 	e.Count = len(l.MLM.Loss)
-	e.NSPCount = labelled(b.NSPLabels, len(l.NSP.Loss))
+	if len(l.NSP.Loss) > 0 {
+		e.NSPCount = n.nsp
+	}
 	e.NSPLoss, e.NSPCorrect = means(l.NSP, e.NSPCount)
-	if n := len(l.Class.Loss); n > 0 {
-		classes := labelled(b.Labels, n)
-		loss, correct := means(l.Class, classes)
+	if len(l.Class.Loss) > 0 {
+		loss, correct := means(l.Class, n.classes)
 		e.ClassLoss = loss
 		if len(l.MLM.Loss) == 0 {
-			e.Correct, e.Count = correct, classes
+			e.Correct, e.Count = correct, n.classes
 		}
 	}
 	e.Loss = e.MLMLoss + e.NSPLoss + e.ClassLoss
@@ -77,9 +78,14 @@ func means(r bert.RowLosses, n int) (loss float64, correct int) {
 	return loss / float64(n), correct
 }
 
-func labelled(labels []int32, ran int) int {
+// counts are the sequences of a batch that have a label.
+type counts struct{ nsp, classes int }
+
+func countsOf(b *bert.Batch) counts { return counts{labelled(b.NSPLabels), labelled(b.Labels)} }
+
+func labelled(labels []int32) int {
 	n := 0
-	for _, l := range labels[:min(ran, len(labels))] {
+	for _, l := range labels {
 		if l != bert.NoLabel {
 			n++
 		}

@@ -1,6 +1,8 @@
 package sifting
 
 import (
+	"time"
+
 	"sift/backend/philox"
 	"sift/bert"
 	"sift/fault"
@@ -12,12 +14,58 @@ type Scores struct {
 	Labelled      int     // labels they are over; 0: Loss is 0 and the sequence never preferred
 }
 
-// score fills s.scores and s.sequence: what b's sequences are ranked by.
+// scoring is a batch whose scores are enqueued.
+type scoring struct {
+	begun  bool
+	losses *bert.Pending // nil: scores are not computed by the model
+	start  time.Time
+}
+
+// Score enqueues the scores of b, for the next Start, which must be of the same batch and
+// arguments. Start does so itself where it was not done before. Done before, while the
+// device is still busy, it makes the device go on without a pause; and without reuse, on a
+// device with a second queue, all that is enqueued between Score and that Start may run
+// at the same time: then nothing of it may write what scoring reads, which are the
+// parameters up to the exit layer and of the heads, nor use Model.Inference or the heads.
 //
 // The head is the model's own final one (arXiv:2402.07052, section 6), applied to the
 // representation after the exit layer; no gradient passes through the scores. With
 // reuse, the prefix stays in its workspace.
-func (s *Stepper) score(b *bert.Batch, mode bert.Mode, a StepArgs, r *Result) error {
+func (s *Stepper) Score(b *bert.Batch, a StepArgs) error {
+	if !s.selects(a) {
+		return nil
+	}
+	if err := carries(b, s.m.Objective()); err != nil {
+		return err
+	}
+	s.scoring.begun, s.scoring.start = true, s.opt.Now()
+	if s.opt.Score == Random {
+		return nil
+	}
+	w, mode := s.prefix, s.mode(a)
+	if w == nil {
+		w = s.m.Inference()
+		if !s.opt.ScoringDropout {
+			mode = bert.Mode{}
+		}
+	}
+	if s.side != nil {
+		s.side.After(s.m.Stream())
+		defer s.m.On(s.m.On(s.side))
+	}
+	err := s.early(w, b, mode, s.opt.ExitLayer)
+	s.m.Fetch(s.scoring.losses)
+	s.scoring.begun = err == nil
+	return err
+}
+
+// Dropped makes the next Start score its batch itself.
+func (s *Stepper) Dropped() { s.scoring.begun = false }
+
+// scored waits for the scores of b and fills s.scores and s.sequence: what b's sequences are
+// ranked by.
+func (s *Stepper) scored(b *bert.Batch, a StepArgs, r *Result) error {
+	s.scoring.begun = false
 	s.scores = s.scores[:0]
 	if s.opt.Score == Random {
 		s.sequence = s.sequence[:0]
@@ -26,42 +74,34 @@ func (s *Stepper) score(b *bert.Batch, mode bert.Mode, a StepArgs, r *Result) er
 			s.scores = append(s.scores, u)
 			s.sequence = append(s.sequence, Scores{Labelled: s.labels(b, i)})
 		}
+		r.Scores = s.scores
 		return nil
 	}
-	w := s.prefix
-	if w == nil {
-		w = s.m.Inference()
-		if !s.opt.ScoringDropout {
-			mode = bert.Mode{}
-		}
-	}
-	l, err := s.early(w, b, mode, s.opt.ExitLayer)
+	l, err := s.scoring.losses.Wait()
 	if err != nil {
+		s.m.Stream().Fail(err) // it may be the side's
 		return err
 	}
 	s.aggregate(l, b)
 	s.rank()
-	e := total(l, b)
-	r.Scored, r.ScoredLoss = true, e.Loss
+	r.Scores = s.scores
+	r.Scored, r.ScoredLoss = true, total(l, countsOf(b)).Loss
 	return nil
 }
 
 // early runs b up to layer k in w and the scored head on top of it.
-func (s *Stepper) early(w *bert.Workspace, b *bert.Batch, mode bert.Mode, k int) (*bert.Losses, error) {
+func (s *Stepper) early(w *bert.Workspace, b *bert.Batch, mode bert.Mode, k int) error {
 	if err := w.Load(b); err != nil {
-		return nil, err
+		return err
 	}
 	w.Embed(mode)
 	w.Encode(0, k)
-	if err := w.Heads(k, s.scored(), 0); err != nil {
-		return nil, err
-	}
-	return s.m.Losses()
+	return w.Heads(k, s.head(), 0)
 }
 
-// scored is the one head that scores come from: the masked LM if it is trained, else the
+// head is the one head that scores come from: the masked LM if it is trained, else the
 // classifier. The next-sentence loss is never scored.
-func (s *Stepper) scored() bert.Objective {
+func (s *Stepper) head() bert.Objective {
 	if s.m.Objective().MLM {
 		return bert.Objective{MLM: true}
 	}
@@ -121,7 +161,10 @@ func (s *Stepper) ScoresAt(b *bert.Batch, k int) ([]Scores, error) {
 	if !s.m.Objective().MLM && len(b.Labels) == 0 {
 		return nil, fault.New(fault.Data, "batch: no class labels")
 	}
-	l, err := s.early(s.m.Inference(), b, bert.Mode{}, k)
+	if err := s.early(s.m.Inference(), b, bert.Mode{}, k); err != nil {
+		return nil, err
+	}
+	l, err := s.m.Losses()
 	if err != nil {
 		return nil, err
 	}

@@ -1,9 +1,11 @@
 package sifting
 
 import (
+	"cmp"
 	"math"
 	"time"
 
+	"sift/backend"
 	"sift/bert"
 	"sift/fault"
 )
@@ -17,7 +19,7 @@ type StepArgs struct {
 	GradScale float64 // factor on the loss for its gradient: 1 / accumulate; 0 means 1
 }
 
-// Result is what a step did. Its slices are valid until the next step.
+// Result is what a step did. Its slices are valid until the next step starts.
 type Result struct {
 	Drawn, Kept         int       // sequences
 	DrawnRows, KeptRows int       // tokens
@@ -32,7 +34,9 @@ type Result struct {
 	Correct, Count                    int // masked tokens, or sequences of a classification task
 	NSPCorrect, NSPCount              int
 
-	ScoreTime, StepTime time.Duration // StepTime includes ScoreTime
+	// ScoreTime is from the start of scoring, or from when the results of the step before
+	// were there, to the scores; StepTime includes it.
+	ScoreTime, StepTime time.Duration
 
 	// Necessary operations: FLOPs of the forward and backward pass over what was kept,
 	// ScoreFLOPs of the rest. A prefix that was reused counts once, in FLOPs.
@@ -46,6 +50,11 @@ type Stepper struct {
 	main   *bert.Workspace // the kept sequences, all layers, with gradients
 	prefix *bert.Workspace // with reuse: the drawn sequences up to the exit layer
 
+	side     *backend.Stream // without reuse: where scores are computed, on a device that has a second queue
+	scoring  scoring
+	flights  [2]*Flight  // in turn
+	started  int         // steps
+	idle     time.Time   // when the last results were there
 	compact  *bert.Batch // the kept sequences
 	rows     []int32     // their rows in the drawn batch
 	sequence []Scores
@@ -81,27 +90,53 @@ func NewStepper(m *bert.Model, opt Options) (*Stepper, error) {
 	s := &Stepper{m: m, opt: opt, compact: bert.NewBatch(kept), rows: make([]int32, 0, kept.Rows),
 		sequence: make([]Scores, 0, drawn.Seqs), scores: make([]float64, 0, drawn.Seqs),
 		order: make([]int, 0, drawn.Seqs), kept: make([]int, 0, drawn.Seqs)}
-	var err error
-	if s.main, err = m.NewWorkspace(bert.WorkspaceOptions{Limits: kept, Layers: cfg.Layers, Grads: true}); err != nil {
+	if err := s.allocate(kept, drawn); err != nil {
+		s.Free()
 		return nil, err
-	}
-	if opt.Reuse && (opt.Score == Loss || opt.Score == Entropy) {
-		s.prefix, err = m.NewWorkspace(bert.WorkspaceOptions{Limits: drawn, Layers: opt.ExitLayer, Keep: true})
-		if err != nil {
-			s.main.Free()
-			return nil, err
-		}
 	}
 	return s, nil
 }
 
+func (s *Stepper) allocate(kept, drawn bert.Limits) (err error) {
+	m := s.m
+	if s.main, err = m.NewWorkspace(bert.WorkspaceOptions{Limits: kept, Layers: m.Config().Layers, Grads: true}); err != nil {
+		return err
+	}
+	for i := range s.flights {
+		s.flights[i] = &Flight{s: s}
+		if s.flights[i].losses, err = m.NewPending(); err != nil {
+			return err
+		}
+	}
+	if s.opt.Score != Loss && s.opt.Score != Entropy {
+		return nil
+	}
+	if s.scoring.losses, err = m.NewPending(); err != nil {
+		return err
+	}
+	if s.opt.Reuse {
+		s.prefix, err = m.NewWorkspace(bert.WorkspaceOptions{Limits: drawn, Layers: s.opt.ExitLayer, Keep: true})
+		return err
+	}
+	s.side, err = m.Stream().Fork()
+	return err
+}
+
 // Free returns the stepper's memory to the device.
 func (s *Stepper) Free() error {
-	err := s.main.Free()
-	if s.prefix != nil {
-		if e := s.prefix.Free(); err == nil {
-			err = e
+	err := s.scoring.losses.Free()
+	for _, f := range s.flights {
+		if f != nil {
+			err = cmp.Or(err, f.losses.Free())
 		}
+	}
+	for _, w := range []*bert.Workspace{s.main, s.prefix} {
+		if w != nil {
+			err = cmp.Or(err, w.Free())
+		}
+	}
+	if s.side != nil {
+		err = cmp.Or(err, s.side.Device().Close())
 	}
 	return err
 }
@@ -113,29 +148,60 @@ func (s *Stepper) Options() Options { return s.opt }
 // m.Grads(). An error of kind fault.Diverged says that all scores, or the loss, are not
 // finite; gradients are then worthless.
 func (s *Stepper) Step(b *bert.Batch, a StepArgs) (Result, error) {
-	start := s.opt.Now()
-	r := Result{Drawn: b.Seqs, DrawnRows: b.Rows}
-	if err := carries(b, s.m.Objective()); err != nil {
-		return r, err
+	f, err := s.Start(b, a)
+	if err != nil {
+		return Result{}, err
 	}
-	mode := bert.Mode{Dropout: s.opt.Dropout, AttentionDropout: s.opt.AttentionDropout, Seed: a.Seed, Update: uint32(a.Update)}
+	return f.Wait()
+}
+
+// Flight is a step whose work is enqueued.
+type Flight struct {
+	s      *Stepper
+	r      Result
+	losses *bert.Pending
+	start  time.Time
+	update int
+	counts counts
+}
+
+// Start is Step as far as the losses, which it does not wait for: only for scores, where it
+// selects. b is not needed afterwards. Of the last two steps results can be waited for, the
+// older ones first.
+func (s *Stepper) Start(b *bert.Batch, a StepArgs) (*Flight, error) {
+	f := s.flights[s.started%2]
+	s.started++
+	f.start, f.update = s.opt.Now(), a.Update
+	f.r = Result{Drawn: b.Seqs, DrawnRows: b.Rows}
+	r := &f.r
+	if err := carries(b, s.m.Objective()); err != nil {
+		return nil, err
+	}
 	layers := s.m.Config().Layers
 	ran := 0 // layers of the main workspace that need not run again
 	batch := b
 	s.kept = s.kept[:0]
-	if a.Select && s.opt.Score != None {
-		if err := s.score(b, mode, a, &r); err != nil {
-			return r, err
+	if s.selects(a) {
+		if !s.scoring.begun {
+			if err := s.Score(b, a); err != nil {
+				return nil, err
+			}
 		}
-		r.Scores = s.scores
+		if err := s.scored(b, a, r); err != nil {
+			return nil, err
+		}
 		if err := s.choose(b, a); err != nil {
-			return r, err
+			return nil, err
 		}
 		s.rows = b.Select(s.compact, s.kept, s.rows)
 		batch = s.compact
-		r.ScoreTime = s.opt.Now().Sub(start)
+		begin := s.scoring.start
+		if s.idle.After(begin) {
+			begin = s.idle
+		}
+		r.ScoreTime = s.opt.Now().Sub(begin)
 		if r.Scored {
-			r.ScoreFLOPs = s.m.Config().ScoreFLOPs(b, s.opt.ExitLayer, s.scored())
+			r.ScoreFLOPs = s.m.Config().ScoreFLOPs(b, s.opt.ExitLayer, s.head())
 		}
 	} else {
 		for i := range b.Seqs {
@@ -143,16 +209,16 @@ func (s *Stepper) Step(b *bert.Batch, a StepArgs) (Result, error) {
 		}
 	}
 	if err := s.main.Load(batch); err != nil {
-		return r, err
+		return nil, err
 	}
 	if batch != b && s.prefix != nil {
 		if err := s.main.Take(s.prefix, s.rows, s.opt.ExitLayer); err != nil {
-			return r, err
+			return nil, err
 		}
 		ran = s.opt.ExitLayer
 		r.ScoreFLOPs -= s.m.Config().ForwardFLOPs(batch, ran)
 	} else {
-		s.main.Embed(mode)
+		s.main.Embed(s.mode(a))
 	}
 	s.main.Encode(ran, layers)
 	scale := a.GradScale
@@ -160,25 +226,48 @@ func (s *Stepper) Step(b *bert.Batch, a StepArgs) (Result, error) {
 		scale = 1
 	}
 	if err := s.main.Heads(layers, s.m.Objective(), scale); err != nil {
-		return r, err
+		return nil, err
 	}
+	s.m.Fetch(f.losses)
 	if err := s.main.Backward(); err != nil {
-		return r, err
-	}
-	l, err := s.m.Losses()
-	if err != nil {
-		return r, err
+		return nil, err
 	}
 	r.FLOPs = s.m.Config().StepFLOPs(batch)
 	r.Kept, r.KeptRows, r.KeptIndex = batch.Seqs, batch.Rows, s.kept
-	e := total(l, batch)
+	f.counts = countsOf(batch)
+	return f, nil
+}
+
+// Drawn returns how many sequences were drawn and kept.
+func (f *Flight) Drawn() (drawn, kept int) { return f.r.Drawn, f.r.Kept }
+
+// Wait waits for the losses of a step that Start returned, and says what it did.
+func (f *Flight) Wait() (Result, error) {
+	l, err := f.losses.Wait()
+	if err != nil {
+		return f.r, err
+	}
+	r, s := &f.r, f.s
+	e := total(l, f.counts)
 	r.Loss, r.MLMLoss, r.NSPLoss, r.ClassLoss = e.Loss, e.MLMLoss, e.NSPLoss, e.ClassLoss
 	r.Correct, r.Count, r.NSPCorrect, r.NSPCount = e.Correct, e.Count, e.NSPCorrect, e.NSPCount
-	r.StepTime = s.opt.Now().Sub(start)
+	s.idle = s.opt.Now()
+	r.StepTime = s.idle.Sub(f.start)
 	if math.IsNaN(r.Loss) || math.IsInf(r.Loss, 0) {
-		return r, fault.New(fault.Diverged, "update %d: the loss is %g", a.Update+1, r.Loss)
+		return *r, fault.New(fault.Diverged, "update %d: the loss is %g", f.update+1, r.Loss)
 	}
-	return r, nil
+	return *r, nil
+}
+
+// Beside reports whether scores are computed in a queue of their own.
+func (s *Stepper) Beside() bool { return s.side != nil }
+
+// selects reports whether a step with these arguments selects.
+func (s *Stepper) selects(a StepArgs) bool { return a.Select && s.opt.Score != None }
+
+// mode is the regularisation of a step.
+func (s *Stepper) mode(a StepArgs) bert.Mode {
+	return bert.Mode{Dropout: s.opt.Dropout, AttentionDropout: s.opt.AttentionDropout, Seed: a.Seed, Update: uint32(a.Update)}
 }
 
 // carries refuses batches that cannot carry an objective.

@@ -112,10 +112,11 @@ func BenchStep(ctx context.Context, o BenchOptions) (*BenchResult, error) {
 			return nil, err
 		}
 		backward := time.Now()
+		optim.measure()
 		if _, err := optim.norm(); err != nil {
 			return nil, err
 		}
-		if err := optim.step(1e-4, i+1, 1); err != nil {
+		if err := optim.step(1e-4, i+1, 1, nil); err != nil {
 			return nil, err
 		}
 		if err := model.Stream().Sync(); err != nil {

@@ -164,7 +164,7 @@ func TestAccumulation(t *testing.T) {
 		if len(tr.draws) != accumulate {
 			t.Fatalf("%d micro-batches", len(tr.draws))
 		}
-		if _, err := tr.accumulate(&Metrics{Update: 1}); err != nil {
+		if err := tr.accumulate(&flight{m: Metrics{Update: 1}}); err != nil {
 			t.Fatal(err)
 		}
 		g := newValues(backend.F64, tr.model.Grads().Len())

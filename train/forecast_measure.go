@@ -105,10 +105,11 @@ func (b *bench) update(ctx context.Context, drawn, accumulate int, selecting boo
 			return 0, err
 		}
 		middle := time.Now()
+		b.optim.measure()
 		if _, err := b.optim.norm(); err != nil {
 			return 0, err
 		}
-		if err := b.optim.step(1e-6, b.step, 1); err != nil {
+		if err := b.optim.step(1e-6, b.step, 1, nil); err != nil {
 			return 0, err
 		}
 		if err := b.model.Stream().Sync(); err != nil {

@@ -221,13 +221,14 @@ func replayGolden(t *testing.T, g goldenRun, dtype backend.DType, tolerance floa
 		if err != nil {
 			t.Fatal(err)
 		}
+		optim.measure()
 		norm, err := optim.norm()
 		if err != nil {
 			t.Fatal(err)
 		}
 		near("loss", i+1, r.Loss, g.Updates[i].Loss)
 		near("gradient norm", i+1, norm, g.Updates[i].Norm)
-		if err := optim.step(g.LearningRates[i], i+1, 1); err != nil {
+		if err := optim.step(g.LearningRates[i], i+1, 1, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

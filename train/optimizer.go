@@ -18,7 +18,9 @@ type adamW struct {
 	m, v  backend.Tensor // as Parameters
 	sumSq backend.Tensor
 	runs  []decayRun
-	host  [1]float64
+	early int // so many runs come first, see readFirst
+	guard bool
+	back  *backend.Readback // of sumSq
 }
 
 type decayRun struct {
@@ -29,8 +31,12 @@ type decayRun struct {
 // newAdamW allocates the moments. Freeze the model first.
 func newAdamW(dev backend.Device, model *bert.Model, cfg config.Optimizer, clip float64) (*adamW, error) {
 	o := &adamW{model: model, cfg: cfg, clip: clip, runs: decayRuns(model.Params(), model.Trainable, cfg)}
+	o.early = len(o.runs)
 	float, n := dev.Info().Float, model.Parameters().Len()
 	var err error
+	if o.back, err = model.Stream().NewReadback(1); err != nil {
+		return nil, err
+	}
 	if o.m, err = backend.Alloc(dev, float, 1, n); err != nil {
 		return nil, err
 	}
@@ -43,7 +49,22 @@ func newAdamW(dev backend.Device, model *bert.Model, cfg config.Optimizer, clip 
 	return o, nil
 }
 
+// readFirst makes step update what scoring at an exit layer reads before all else: the
+// embeddings, layers 1 to exit and the heads.
+func (o *adamW) readFirst(exit int) {
+	params, layers := o.model.Params(), o.model.Config().Layers
+	only := func(first bool) []decayRun {
+		return decayRuns(params, func(i int) bool {
+			return o.model.Trainable(i) && first == (params[i].Stage <= exit || params[i].Stage > layers)
+		}, o.cfg)
+	}
+	o.runs = only(true)
+	o.early = len(o.runs)
+	o.runs = append(o.runs, only(false)...)
+}
+
 func (o *adamW) free() {
+	_ = o.back.Free()
 	for _, t := range []backend.Tensor{o.m, o.v, o.sumSq} {
 		if !t.Absent() {
 			_ = t.Buf.Free() // the device is going away
@@ -88,22 +109,33 @@ func excluded(kind bert.Kind, exclude []string) bool {
 	return false
 }
 
-// norm is the Euclidean norm of all gradients, as they are scaled. It waits for the device.
-func (o *adamW) norm() (float64, error) {
+// measure starts to work out the norm.
+func (o *adamW) measure() {
 	s := o.model.Stream()
 	s.SumSquares(o.sumSq, o.model.Grads())
-	if err := s.DownloadF64(o.host[:], o.sumSq); err != nil {
-		return 0, err
-	}
-	return math.Sqrt(o.host[0]), nil
+	o.back.Start(s, o.sumSq)
 }
 
-// step applies update number step (from 1) with the given learning rate, after norm,
-// and zeroes the gradients, which are scale times those of the loss.
-func (o *adamW) step(lr float64, step int, scale float64) error {
+// norm waits for the Euclidean norm of all gradients, as they are scaled, that measure was
+// about.
+func (o *adamW) norm() (float64, error) {
+	v, err := o.back.Wait()
+	if err != nil {
+		return 0, err
+	}
+	return math.Sqrt(v[0]), nil
+}
+
+// step applies update number step (from 1) with the given learning rate, after measure,
+// and zeroes the gradients, which are scale times those of the loss. It calls early, unless
+// that is nil, when the parameters of readFirst are done.
+func (o *adamW) step(lr float64, step int, scale float64, early func()) error {
 	s := o.model.Stream()
 	param, grad := o.model.Parameters(), o.model.Grads()
-	for _, r := range o.runs {
+	for i, r := range o.runs {
+		if i == o.early && early != nil {
+			early()
+		}
 		var half backend.Tensor
 		if h := o.model.Half(); !h.Absent() {
 			half = h.ColRange(r.offset, r.length)
@@ -112,9 +144,12 @@ func (o *adamW) step(lr float64, step int, scale float64) error {
 			Half:  half,
 			Param: param.ColRange(r.offset, r.length), Grad: grad.ColRange(r.offset, r.length),
 			M: o.m.ColRange(r.offset, r.length), V: o.v.ColRange(r.offset, r.length),
-			SumSq: o.sumSq, ClipNorm: o.clip, GradScale: 1 / scale,
+			SumSq: o.sumSq, ClipNorm: o.clip, GradScale: 1 / scale, Guard: o.guard,
 			LR: lr, Beta1: o.cfg.Beta1, Beta2: o.cfg.Beta2, Eps: o.cfg.Eps, Decay: r.decay, Step: step,
 		})
+	}
+	if o.early == len(o.runs) && early != nil {
+		early()
 	}
 	return s.Err()
 }

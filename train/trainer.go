@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"sift/backend"
 	"sift/bert"
 	"sift/config"
 	"sift/fault"
@@ -37,8 +38,13 @@ type trainer struct {
 	metrics   *lines
 	selection *lines // nil: not logged
 
-	update   int // updates done
-	position int // samples drawn
+	update   int  // updates done
+	position int  // samples drawn
+	defers   bool // what an update reports is waited for after the next has begun
+	flying   flight
+	ahead    int       // update whose first micro-batch is packed and its scores enqueued
+	landed   time.Time // when the last report was made
+	spoiled  bool      // parameters are not those of t.update
 	totals   totals
 	progress progress
 	scale    lossScale
@@ -137,8 +143,17 @@ func (t *trainer) newStepper() error {
 		}
 	}
 	var err error
-	t.stepper, err = sifting.NewStepper(t.model, options)
-	return err
+	if t.stepper, err = sifting.NewStepper(t.model, options); err != nil {
+		return err
+	}
+	_, queued := t.opt.Device.(backend.Queued)
+	// With a loss scale the host decides whether an update is applied.
+	t.defers = queued && !t.scale.scaled()
+	t.optim.guard = t.defers
+	if t.defers && t.stepper.Beside() {
+		t.optim.readFirst(options.ExitLayer)
+	}
+	return nil
 }
 
 func (t *trainer) close() {
@@ -171,7 +186,14 @@ func (t *trainer) notice(text string) { t.notify(&Notice{Text: text}) }
 func (t *trainer) run(ctx context.Context) error {
 	t.sitting.position, t.sitting.seconds = t.position, t.totals.TrainSeconds
 	for {
-		if ctx.Err() != nil {
+		every := t.cfg.Train.SaveEvery
+		stop, save := ctx.Err() != nil, every > 0 && t.update > 0 && t.update%every == 0
+		if stop || save || t.evaluationDue() || t.done() {
+			if err := t.land(); err != nil {
+				return t.failed(err)
+			}
+		}
+		if stop {
 			return t.interrupted()
 		}
 		if t.evaluationDue() {
@@ -183,8 +205,7 @@ func (t *trainer) run(ctx context.Context) error {
 				return err
 			}
 		}
-		every := t.cfg.Train.SaveEvery
-		if done := t.done(); done || every > 0 && t.update > 0 && t.update%every == 0 {
+		if done := t.done(); done || save {
 			err := t.save()
 			if fault.KindOf(err) == fault.Diverged {
 				return t.failed(err)
@@ -218,7 +239,7 @@ func (t *trainer) interrupted() error {
 // the parameters as they were before, so they are saved first.
 func (t *trainer) failed(err error) error {
 	last := "no checkpoint was written"
-	if fault.KindOf(err) == fault.Diverged {
+	if fault.KindOf(err) == fault.Diverged && !t.spoiled {
 		if saveErr := t.save(); saveErr != nil && t.saved < 0 && fault.KindOf(saveErr) != fault.Diverged {
 			last = "no checkpoint was written, since the state before it could not be saved: " + saveErr.Error()
 		}
