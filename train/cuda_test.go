@@ -3,12 +3,16 @@
 package train
 
 import (
+	"bytes"
+	"math"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"sift/backend"
 	"sift/backend/cuda"
 	"sift/config"
+	"sift/fault"
 )
 
 // cudaDevice opens the first CUDA device, which may be the emulator that SIFT_CUDA_DRIVER
@@ -67,6 +71,78 @@ func TestCUDAResumes(t *testing.T) {
 			resumesTheSame(t, onCUDA(tinyPretraining(t), precision), func([]byte) backend.Device { return cudaDevice(t, dtype) })
 		})
 	}
+}
+
+// TestCUDAScoresBeside: without reuse the next update is scored on a second queue while the
+// optimiser goes on. Whatever the queues do first, the weights are those of steps that
+// reuse the prefix, bit for bit; and the run is interrupted and taken up with the same bits.
+func TestCUDAScoresBeside(t *testing.T) {
+	cfg := onCUDA(tinyPretraining(t), "f32")
+	cfg.Train.Updates, cfg.Train.EvaluateEvery, cfg.Data.ValidShare, cfg.Train.Accumulate = 12, 5, 0.01, 2
+	cfg.Train.MicroBatch /= 2
+	dir := t.TempDir()
+	run := func(name string) string {
+		out := filepath.Join(dir, name)
+		trainTiny(t, cfg, cudaDevice(t, backend.F32), out)
+		return out
+	}
+	cfg.Sift.Reuse = true
+	reused := finish(t, run("reuse"), 12)
+	cfg.Sift.Reuse, cfg.Sift.ScoringDropout = false, true
+	late := finish(t, run("late"), 12)
+	if !bytes.Equal(reused.last, late.last) || reused.selection != late.selection {
+		t.Error("scoring beside gives other weights, moments or selections than scoring before")
+	}
+	t.Setenv("SIFT_EMULATOR_STREAMS", "early")
+	finish(t, run("early"), 12).same(t, "early", late)
+	resumesTheSame(t, cfg, func([]byte) backend.Device { return cudaDevice(t, backend.F32) })
+}
+
+// TestCUDADiverges: an update whose gradient is not finite is found after the next has begun,
+// and has changed nothing: the checkpoint is that of the update before.
+func TestCUDADiverges(t *testing.T) {
+	cfg := onCUDA(tinyPretraining(t), "f32")
+	cfg.Train.Updates, cfg.Train.EvaluateEvery = 9, 100
+	dir := t.TempDir()
+	whole, parts := filepath.Join(dir, "whole"), filepath.Join(dir, "parts")
+	trainTiny(t, cfg, cudaDevice(t, backend.F32), whole)
+	ill := &unbounded{cudaDevice(t, backend.F32).(backend.Queued), 5}
+	_, err := Pretrain(t.Context(), cfg, RunOptions{Out: parts, Device: ill, Version: "test"})
+	wantKind(t, err, fault.Diverged, "update 6: the norm of the gradient is +Inf", checkpointName(5))
+	if n := len(updatesOf(t, parts)); n != 5 {
+		t.Errorf("%d updates are reported", n)
+	}
+	if _, err := Pretrain(t.Context(), cfg, RunOptions{Out: parts, Device: cudaDevice(t, backend.F32), Resume: true, Version: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	finish(t, whole, 9).same(t, "resumed", finish(t, parts, 9))
+}
+
+// unbounded is a device whose gradients are finite for a few updates.
+type unbounded struct {
+	backend.Queued
+	good int
+}
+
+func (u *unbounded) SumSquares(dst, x backend.Tensor) error {
+	if u.good--; u.good < 0 {
+		return u.UploadF32(dst, []float32{float32(math.Inf(1))})
+	}
+	return u.Queued.SumSquares(dst, x)
+}
+
+func (u *unbounded) NewSlot(n int) (backend.Slot, error) {
+	s, err := u.Queued.NewSlot(n)
+	return unboundedSlot{s, u}, err
+}
+
+type unboundedSlot struct {
+	backend.Slot
+	of *unbounded
+}
+
+func (s unboundedSlot) Start(_ backend.Device, src backend.Tensor) error {
+	return s.Slot.Start(s.of.Queued, src)
 }
 
 // TestCUDABaseGradients: every gradient of an update of BERT base lies within a thousandth of

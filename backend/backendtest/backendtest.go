@@ -63,6 +63,9 @@ func RunAll(t *testing.T, open func() (backend.Device, error)) {
 	t.Run("Sequences", func(t *testing.T) { testSequences(t, dev) })
 	t.Run("NotANumber", func(t *testing.T) { testNotANumber(t, dev) })
 	t.Run("Allocations", func(t *testing.T) { testAllocations(t, dev) })
+	if q, ok := dev.(backend.Queued); ok {
+		t.Run("Queued", func(t *testing.T) { testQueued(t, q) })
+	}
 	if dev.Info().Float == backend.F64 {
 		t.Run("Gradients", func(t *testing.T) { testGradients(t, dev) })
 	}

@@ -54,7 +54,10 @@ func (d *device) AdamW(a backend.AdamWArgs) error {
 	p.gradScale, p.clip = C.f32(a.GradScale), C.f32(a.ClipNorm)
 	p.beta1, p.rest1, p.beta2, p.rest2 = C.f32(a.Beta1), C.f32(1-a.Beta1), C.f32(a.Beta2), C.f32(1-a.Beta2)
 	p.decay, p.rate, p.correct, p.eps = C.f32(a.LR*a.Decay), C.f32(a.LR/correct1), C.f32(1/correct2), C.f32(a.Eps)
-	if a.ClipNorm > 0 {
+	if a.Guard {
+		p.guard = 1
+	}
+	if a.ClipNorm > 0 || a.Guard {
 		p.sumSq, p.norm = matrix(a.SumSq).at, 1
 		if a.SumSq.DType == backend.F64 {
 			p.norm = 2

@@ -10,8 +10,10 @@ package cuda
 import "C"
 
 import (
+	"cmp"
 	"fmt"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"unsafe"
@@ -97,21 +99,33 @@ func describe(i int) (Physical, cu.Device, error) {
 	return p, dev, nil
 }
 
-// device is an open GPU. Its memory and kernels belong to the primary context, which any
+// gpu is an open GPU. Its memory and kernels belong to the primary context, which any
 // thread may make current: enter does so around calls of package cu, sift_launch in C.
-type device struct {
+type gpu struct {
 	physical        Physical
 	handle          cu.Device
 	context         cu.CUContext
-	stream          cu.Stream
 	act             backend.DType // of activations
 	multiprocessors int
 
 	modules map[string]cu.Module // by file
 	kernels map[string]*kernel
 	buffers map[*buffer]bool
-	taken   int64   // bytes of device memory
-	work    *buffer // scratch
+	slots   map[*slot]bool
+	queues  []*device // open ones, the first that Open made
+	taken   int64     // bytes of device memory
+
+	blasName string // empty: products go to own kernels
+	retained bool
+	gone     error // why the device is lost
+}
+
+// device is a queue of a GPU, which is what the rest of the program takes for the device.
+type device struct {
+	*gpu
+	stream cu.Stream
+	fence  cu.Event // for queues that wait for this one
+	work   *buffer  // scratch
 
 	ring         ring
 	statusBuffer *buffer
@@ -119,13 +133,9 @@ type device struct {
 	found        unsafe.Pointer // pinned: the words, as they were downloaded
 	parameters   unsafe.Pointer // of the next launch
 
-	blas     *blas // nil: products go to the device's own kernels
-	blasName string
-
-	profile  *profile
-	retained bool
-	gone     error // why the device is lost
-	closed   bool
+	blas    *blas // nil: products go to the device's own kernels
+	profile *profile
+	closed  bool
 }
 
 // Open opens a device. Errors are of kind fault.Device.
@@ -145,8 +155,8 @@ func Open(o Options) (backend.Device, error) {
 	if why := list[index].Reason; why != "" {
 		return nil, none("%s: %s", list[index].Name, why)
 	}
-	d := &device{physical: list[index], act: backend.F32, modules: map[string]cu.Module{}, kernels: map[string]*kernel{},
-		buffers: map[*buffer]bool{}}
+	d := &device{gpu: &gpu{physical: list[index], act: backend.F32, modules: map[string]cu.Module{}, kernels: map[string]*kernel{},
+		buffers: map[*buffer]bool{}, slots: map[*slot]bool{}}}
 	switch o.Precision {
 	case backend.None, backend.F32:
 	case backend.BF16:
@@ -178,6 +188,12 @@ func (d *device) setup(o Options) (err error) {
 		return err
 	}
 	defer d.leave()
+	return d.begin(o.CuBLAS)
+}
+
+// begin makes the queue.
+func (d *device) begin(withBLAS bool) (err error) {
+	d.queues = append(d.queues, d)
 	if d.stream, err = cu.MakeStream(cu.NonBlocking); err != nil {
 		return d.failed("make a stream", err)
 	}
@@ -197,7 +213,7 @@ func (d *device) setup(o Options) (err error) {
 	}
 	d.status = C.u64(d.statusBuffer.at)
 	d.parameters = C.calloc(1, maxParams)
-	if o.CuBLAS {
+	if withBLAS {
 		return d.openBLAS()
 	}
 	return nil
@@ -230,7 +246,7 @@ func (d *device) leave() { runtime.UnlockOSThread() }
 // Info describes the device.
 func (d *device) Info() backend.Info {
 	parts := []string{d.physical.Name, "compute capability " + d.physical.Capability, "CUDA " + d.physical.Driver}
-	if d.blas != nil {
+	if d.blasName != "" {
 		parts = append(parts, "products by "+d.blasName)
 	}
 	return backend.Info{Name: "cuda:" + strconv.Itoa(d.physical.Index),
@@ -238,24 +254,34 @@ func (d *device) Info() backend.Info {
 		Kind:        "cuda", Float: backend.F32, Act: d.act, MemoryBytes: d.physical.MemoryBytes}
 }
 
-// Close gives everything back. A lost device has nothing to give.
+// Close gives everything back: of a fork its queue, of the device that Open made all forks
+// and the memory too. A lost device has nothing to give.
 func (d *device) Close() error {
 	if d.closed {
 		return nil
 	}
-	err := d.release()
+	var err error
+	if len(d.queues) == 0 || d == d.queues[0] {
+		for len(d.queues) > 1 {
+			err = cmp.Or(err, d.queues[len(d.queues)-1].Close())
+		}
+		err = cmp.Or(err, d.release(d.freeAll))
+		if d.retained {
+			if e := d.handle.ReleasePrimaryCtx(); e != nil && err == nil && d.gone == nil {
+				err = d.failed("release the context", e)
+			}
+		}
+	} else {
+		err = d.release(nil)
+	}
+	d.queues = slices.DeleteFunc(d.queues, func(q *device) bool { return q == d })
 	d.closed = true
 	C.free(d.parameters)
-	if d.retained {
-		if e := d.handle.ReleasePrimaryCtx(); e != nil && err == nil && d.gone == nil {
-			err = d.failed("release the context", e)
-		}
-	}
 	return err
 }
 
-// release returns memory, events, modules and the stream; it tells the first error.
-func (d *device) release() error {
+// release returns the queue, and what more frees; it tells the first error.
+func (d *device) release(more func(note func(what string, err error))) error {
 	if !d.retained || d.gone != nil {
 		return nil
 	}
@@ -279,11 +305,10 @@ func (d *device) release() error {
 		if err := d.blas.close(d); err != nil && first == nil {
 			first = err
 		}
+		d.free(d.blas.workspace, note)
 	}
-	for b := range d.buffers {
-		note("free memory", cu.MemFree(b.at))
-		b.at = 0
-	}
+	d.free(d.work, note)
+	d.free(d.statusBuffer, note)
 	for _, p := range []unsafe.Pointer{d.ring.host, d.found} {
 		if p != nil {
 			note("free pinned memory", cu.MemFreeHost(p))
@@ -294,11 +319,36 @@ func (d *device) release() error {
 			note("destroy an event", cu.DestroyEvent(&d.ring.done[i]))
 		}
 	}
-	for _, m := range d.modules {
-		note("unload kernels", m.Unload())
+	if d.fence != (cu.Event{}) {
+		note("destroy an event", cu.DestroyEvent(&d.fence))
+	}
+	if more != nil {
+		more(note)
 	}
 	if d.stream != cu.NoStream {
 		note("destroy the stream", d.stream.Destroy())
 	}
 	return first
+}
+
+// freeAll returns what the queues share.
+func (g *gpu) freeAll(note func(what string, err error)) {
+	for b := range g.buffers {
+		g.free(b, note)
+	}
+	for s := range g.slots {
+		s.release(note)
+	}
+	for _, m := range g.modules {
+		note("unload kernels", m.Unload())
+	}
+}
+
+// free returns a buffer that no enqueued work uses.
+func (g *gpu) free(b *buffer, note func(what string, err error)) {
+	if b != nil && b.at != 0 {
+		note("free memory", cu.MemFree(b.at))
+		b.at = 0
+		delete(g.buffers, b)
+	}
 }

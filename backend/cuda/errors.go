@@ -75,12 +75,12 @@ func (r result) lost() bool {
 
 // failed is the error of a driver call: err of package cu or a result. A device that is
 // lost by it returns the same error from then on.
-func (d *device) failed(what string, err error) error {
+func (g *gpu) failed(what string, err error) error {
 	r := codeOf(err)
 	e := fault.New(fault.Device, "cuda: %s: %v", what, r)
-	if r.lost() && d.gone == nil {
-		d.gone = fault.New(fault.Device, "cuda: device lost: %s: %v", what, r)
-		return d.gone
+	if r.lost() && g.gone == nil {
+		g.gone = fault.New(fault.Device, "cuda: device lost: %s: %v", what, r)
+		return g.gone
 	}
 	return e
 }

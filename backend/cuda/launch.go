@@ -174,7 +174,7 @@ func (d *device) own(op string, tensors ...backend.Tensor) error {
 		if t.Absent() {
 			continue
 		}
-		if b, ok := t.Buf.(*buffer); !ok || b.dev != d || b.at == 0 {
+		if b, ok := t.Buf.(*buffer); !ok || b.dev.gpu != d.gpu || b.at == 0 {
 			return fault.New(fault.Internal, "cuda: %s: a tensor of another device or in a freed buffer", op)
 		}
 	}

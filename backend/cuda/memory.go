@@ -39,8 +39,10 @@ func (b *buffer) Free() error {
 	if d.gone != nil {
 		return nil // lost with the device; Close takes its context away
 	}
-	if err := d.stream.Synchronize(); err != nil {
-		return d.failed("wait", err)
+	for _, q := range d.queues {
+		if err := q.stream.Synchronize(); err != nil {
+			return d.failed("wait", err)
+		}
 	}
 	if err := cu.MemFree(at); err != nil {
 		return d.failed("free memory", err)

@@ -91,27 +91,10 @@ func (p *profile) free(note func(string, error)) {
 	p.events = nil
 }
 
-// StartProfile times every kernel from now on with two events.
-func (d *device) StartProfile() error {
-	if err := d.Sync(); err != nil {
-		return err
-	}
-	d.profile = &profile{times: map[string]backend.KernelTime{}}
-	return nil
-}
-
-// StopProfile waits for enqueued work and returns the times since StartProfile.
-func (d *device) StopProfile() (backend.Profile, error) {
-	p := d.profile
-	if p == nil {
-		return backend.Profile{}, none("the device is not being profiled")
-	}
-	if err := p.collect(d); err != nil {
-		return backend.Profile{}, err
-	}
-	d.profile = nil
+// over frees the events between two launches.
+func (p *profile) over(d *device) error {
 	if err := d.enter(); err != nil {
-		return backend.Profile{}, err
+		return err
 	}
 	defer d.leave()
 	var first error
@@ -120,11 +103,51 @@ func (d *device) StopProfile() (backend.Profile, error) {
 			first = d.failed(what, err)
 		}
 	})
-	for _, k := range p.times {
-		p.total.Kernels = append(p.total.Kernels, k)
+	return first
+}
+
+// StartProfile times every kernel of all queues from now on with two events.
+func (d *device) StartProfile() error {
+	for _, q := range d.queues {
+		if err := q.Sync(); err != nil {
+			return err
+		}
+		q.profile = &profile{times: map[string]backend.KernelTime{}}
 	}
-	slices.SortFunc(p.total.Kernels, func(a, b backend.KernelTime) int {
+	return d.usable()
+}
+
+// StopProfile waits for enqueued work and returns the times since StartProfile.
+func (d *device) StopProfile() (backend.Profile, error) {
+	var total backend.Profile
+	times, profiled := map[string]backend.KernelTime{}, false
+	for _, q := range d.queues {
+		p := q.profile
+		if p == nil {
+			continue
+		}
+		profiled = true
+		if err := p.collect(q); err != nil {
+			return backend.Profile{}, err
+		}
+		for name, k := range p.times {
+			t := times[name]
+			times[name] = backend.KernelTime{Name: name, Calls: t.Calls + k.Calls, Seconds: t.Seconds + k.Seconds}
+		}
+		total.Submit, total.Wait, total.Submits = total.Submit+p.total.Submit, total.Wait+p.total.Wait, total.Submits+p.total.Submits
+		q.profile = nil
+		if err := p.over(q); err != nil {
+			return backend.Profile{}, err
+		}
+	}
+	if !profiled {
+		return backend.Profile{}, none("the device is not being profiled")
+	}
+	for _, k := range times {
+		total.Kernels = append(total.Kernels, k)
+	}
+	slices.SortFunc(total.Kernels, func(a, b backend.KernelTime) int {
 		return cmp.Or(cmp.Compare(b.Seconds, a.Seconds), cmp.Compare(a.Name, b.Name))
 	})
-	return p.total, first
+	return total, nil
 }

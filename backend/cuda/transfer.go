@@ -199,7 +199,12 @@ func (d *device) wait() error {
 	if err := d.stream.Synchronize(); err != nil {
 		return d.failed("wait", err)
 	}
-	word := slice[int32](d.found, 4)
+	return d.judge(d.found)
+}
+
+// judge returns the error that status words tell of, and clears them on the device.
+func (d *device) judge(words unsafe.Pointer) error {
+	word := slice[int32](words, 4)
 	if word[0] == 0 {
 		return nil
 	}

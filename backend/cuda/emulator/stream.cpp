@@ -1,6 +1,8 @@
 // The emulated driver's streams, events and graphs. See driver.cpp.
 #include "driver.h"
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 
 using namespace emulator;
 
@@ -37,7 +39,16 @@ static CUresult stuck(Context *c) {
 	return c->sticky = CUDA_ERROR_LAUNCH_TIMEOUT;
 }
 
+// drain runs a stream to its end, and of the others only what it waits for: the latest that
+// they may run. SIFT_EMULATOR_STREAMS=early makes the others run first: the earliest.
 CUresult drain(Stream *s) {
+	const char *order = getenv("SIFT_EMULATOR_STREAMS");
+	bool early = order && !strcmp(order, "early");
+	while (early) {
+		bool ran = false;
+		all_streams([&](Stream *other) { ran = (other != s && one(other)) || ran; });
+		if (!ran && !one(s)) break;
+	}
 	while (!s->queue.empty()) {
 		bool ran = false;
 		while (one(s)) ran = true;

@@ -31,10 +31,14 @@ KERNEL(256, 1) squares_sum(SquaresSumParams p) {
 	if (thread() == 0) *in_global<f32>(p.dst) = (f32)sum;
 }
 
-// scale is gradScale * min(1, clip / (gradScale * sqrt(sumSq) + 1e-6)), NaN if the sum is.
-DEVICE f32 scale(const AdamWParams &p) {
-	if (p.norm == 0) return p.gradScale;
-	f32 sum = p.norm == 2 ? (f32)*in_global<const f64>(p.sumSq) : *in_global<const f32>(p.sumSq);
+// sum_of is the sum of squares of all gradients, 0 if it is absent.
+DEVICE f32 sum_of(const AdamWParams &p) {
+	return p.norm == 0 ? 0.0f : p.norm == 2 ? (f32)*in_global<const f64>(p.sumSq) : *in_global<const f32>(p.sumSq);
+}
+
+// scale is gradScale * min(1, clip / (gradScale * sqrt(sum) + 1e-6)), NaN if the sum is.
+DEVICE f32 scale(const AdamWParams &p, f32 sum) {
+	if (p.clip == 0) return p.gradScale;
 	f32 share = p.clip / fmaf(p.gradScale, root(sum), 1e-6f);
 	return share > 1.0f ? p.gradScale : p.gradScale * share;
 }
@@ -49,8 +53,13 @@ DEVICE f32 scale(const AdamWParams &p) {
 KERNEL(256, 4) adamw(AdamWParams p) {
 	i64 i = 4 * ((i64)block_x() * 256 + thread()), n = p.n - i;
 	if (n <= 0) return;
-	f32 by = scale(p);
-	f32 *param = in_global<f32>(p.param) + i, *grad = in_global<f32>(p.grad) + i, *mp = in_global<f32>(p.m) + i, *vp = in_global<f32>(p.v) + i;
+	f32 sum = sum_of(p), by = scale(p, sum);
+	f32 *grad = in_global<f32>(p.grad) + i;
+	if (p.guard && !(sum < infinity())) {
+		store_floats(grad, Four{}, n, p.wide);
+		return;
+	}
+	f32 *param = in_global<f32>(p.param) + i, *mp = in_global<f32>(p.m) + i, *vp = in_global<f32>(p.v) + i;
 	Four x = load_floats<f32>(param, n, p.wide), g = load_floats<f32>(grad, n, p.wide), m = load_floats<f32>(mp, n, p.wide), v = load_floats<f32>(vp, n, p.wide);
 	UNROLL for (int k = 0; k < 4; k++) {
 		f32 d = g.v[k] * by;

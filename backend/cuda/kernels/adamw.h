@@ -15,13 +15,13 @@ typedef struct SquaresSumParams {
 	u32 parts, unused;
 } SquaresSumParams;
 
-// All vectors are f32 [n] but half, which is bf16 and may be absent. norm: 0 no clipping, 1 sumSq is
-// f32, 2 it is f64.
+// All vectors are f32 [n] but half, which is bf16 and may be absent. norm: 0 sumSq is absent, 1 it is
+// f32, 2 it is f64. clip 0: no clipping. guard: where sumSq is not finite only grad changes.
 typedef struct AdamWParams {
 	u64 param, grad, m, v, half, sumSq;
 	i64 n;
 	f32 gradScale, clip, beta1, rest1, beta2, rest2, decay, rate, correct, eps;
-	u32 norm, wide;
+	u32 norm, guard, wide, unused;
 } AdamWParams;
 
 #endif
