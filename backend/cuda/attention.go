@@ -170,9 +170,13 @@ func (d *device) Attention(a backend.AttentionArgs) error {
 	if err := attentionFits(a.Layout); err != nil {
 		return err
 	}
+	mask, err := d.drop(a.Drop)
+	if err != nil {
+		return err
+	}
 	p := (*C.AttentionParams)(d.params())
 	p.qkv, p.out, p.lse = matrix(a.QKV), matrix(a.Out), matrix(a.LSE)
-	d.attentionParams(p, a.Layout, a.Drop, a.Heads, cols, a.Scale, alignedHeads(cols, a.QKV, a.Out))
+	d.attentionParams(p, a.Layout, mask, a.Heads, cols, a.Scale, alignedHeads(cols, a.QKV, a.Out))
 	return d.launchAttention(k.forward, a.Layout, a.Heads)
 }
 
@@ -206,12 +210,16 @@ func (d *device) AttentionBackward(a backend.AttentionBackwardArgs) error {
 			return err
 		}
 	}
+	mask, err := d.drop(a.Drop)
+	if err != nil {
+		return err
+	}
 	vector := alignedHeads(cols, a.QKV, a.Out, a.DQKV, a.DOut)
 	fill := func() {
 		p := (*C.AttentionParams)(d.params())
 		p.qkv, p.out, p.lse = matrix(a.QKV), matrix(a.Out), matrix(a.LSE)
 		p.dqkv, p.dout, p.delta, p.kept = matrix(a.DQKV), matrix(a.DOut), matrix(a.Delta), kept
-		d.attentionParams(p, a.Layout, a.Drop, a.Heads, cols, a.Scale, vector)
+		d.attentionParams(p, a.Layout, mask, a.Heads, cols, a.Scale, vector)
 	}
 	fill()
 	if err := d.launchAttention(k.dq, a.Layout, a.Heads); err != nil {
@@ -222,8 +230,8 @@ func (d *device) AttentionBackward(a backend.AttentionBackwardArgs) error {
 }
 
 // attentionParams sets what both passes have in common.
-func (d *device) attentionParams(p *C.AttentionParams, l backend.Layout, a backend.Drop, heads, cols int, scale float64, vector bool) {
-	p.layout, p.drop, p.status = layout(l), drop(a), d.status
+func (d *device) attentionParams(p *C.AttentionParams, l backend.Layout, mask C.Drop, heads, cols int, scale float64, vector bool) {
+	p.layout, p.drop, p.status = layout(l), mask, d.status
 	p.heads, p.cols, p.maxLen, p.words = C.i32(heads), C.i32(cols), C.i32(l.MaxLen), C.i32(attentionWords(l))
 	p.scale = C.f32(scale)
 	if vector {

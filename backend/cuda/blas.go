@@ -103,6 +103,9 @@ func (b *blas) gemm(d *device, a backend.GemmArgs) error {
 			}
 		}
 	}
+	if err := d.flush(); err != nil {
+		return err
+	}
 	if d.profile != nil {
 		if err := d.profile.begin(d, "cublas_gemm"); err != nil {
 			return err
@@ -145,8 +148,8 @@ func flag(b bool) C.int {
 
 // view is float32 scratch as a tensor.
 func (d *device) view(at C.u64, rows, cols int) backend.Tensor {
-	off := (int64(at) - int64(d.work.at)) / 4
-	t := backend.NewTensor(d.work, backend.F32, rows, cols)
+	off := (int64(at) - int64(d.working.at)) / 4
+	t := backend.NewTensor(d.working, backend.F32, rows, cols)
 	t.Off = int(off)
 	return t
 }

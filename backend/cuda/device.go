@@ -123,15 +123,23 @@ type gpu struct {
 // device is a queue of a GPU, which is what the rest of the program takes for the device.
 type device struct {
 	*gpu
-	stream cu.Stream
-	fence  cu.Event // for queues that wait for this one
-	work   *buffer  // scratch
+	stream  cu.Stream
+	fence   cu.Event // for queues that wait for this one
+	working *buffer  // scratch
 
 	ring         ring
 	statusBuffer *buffer
 	status       C.u64          // address of four words in which kernels report bad indices
 	found        unsafe.Pointer // pinned: the words, as they were downloaded
-	parameters   unsafe.Pointer // of the next launch
+
+	works   unsafe.Pointer // launches that are gathered: sift_work [segment]
+	names   [segment]string
+	pending int   // so many
+	filling bool  // the parameters of the next are under way
+	at      C.int // which of them the driver refused
+	graphs  *graphs
+	updates *buffer // u32: the update whose random bits dropout uses
+	update  uint32  // what updates holds
 
 	blas    *blas // nil: products go to the device's own kernels
 	profile *profile
@@ -212,7 +220,10 @@ func (d *device) begin(withBLAS bool) (err error) {
 		return err
 	}
 	d.status = C.u64(d.statusBuffer.at)
-	d.parameters = C.calloc(1, maxParams)
+	d.works = C.calloc(segment, C.sizeof_sift_work)
+	if cu.Version() >= withGraphs {
+		d.graphs = &graphs{known: map[uint64]*graph{}}
+	}
 	if withBLAS {
 		return d.openBLAS()
 	}
@@ -276,7 +287,7 @@ func (d *device) Close() error {
 	}
 	d.queues = slices.DeleteFunc(d.queues, func(q *device) bool { return q == d })
 	d.closed = true
-	C.free(d.parameters)
+	C.free(d.works)
 	return err
 }
 
@@ -296,6 +307,9 @@ func (d *device) release(more func(note func(what string, err error))) error {
 		}
 	}
 	if d.stream != cu.NoStream {
+		if err := d.flush(); err != nil {
+			first = err
+		}
 		note("wait", d.stream.Synchronize())
 	}
 	if d.profile != nil {
@@ -307,8 +321,12 @@ func (d *device) release(more func(note func(what string, err error))) error {
 		}
 		d.free(d.blas.workspace, note)
 	}
-	d.free(d.work, note)
-	d.free(d.statusBuffer, note)
+	if d.graphs != nil {
+		d.graphs.free(note)
+	}
+	for _, b := range []*buffer{d.working, d.statusBuffer, d.updates} {
+		d.free(b, note)
+	}
 	for _, p := range []unsafe.Pointer{d.ring.host, d.found} {
 		if p != nil {
 			note("free pinned memory", cu.MemFreeHost(p))

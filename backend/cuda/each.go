@@ -64,9 +64,13 @@ func (d *device) each(name string, y, x, z backend.Tensor, act backend.Activatio
 	if dropped.P == 0 {
 		flat(&y, &x, &z)
 	}
+	mask, err := d.drop(dropped)
+	if err != nil {
+		return err
+	}
 	p := (*C.EachParams)(d.params())
 	p.y, p.x, p.z = matrix(y), matrix(x), matrix(z)
-	p.drop = drop(dropped)
+	p.drop = mask
 	p.cols, p.rows, p.quads = C.i64(y.Cols), C.u32(y.Rows), C.u32(quads(y.Cols))
 	p.wide, p.act = wide(y, x, z), C.u32(act)
 	return d.launch(name, blocks256(y.Rows*quads(y.Cols)), 1, 1, 256, 0)

@@ -98,18 +98,19 @@ var (
 	_ = [1]struct{}{}[unsafe.Sizeof(cu.Event{})-8]
 )
 
-// maxParams bounds a kernel's parameter struct.
-const maxParams = 1024
-
-// params returns zeroed memory for the parameters of the next launch.
+// params returns zeroed memory for the parameters of the next launch. Nothing may be enqueued
+// before that.
 func (d *device) params() unsafe.Pointer {
-	C.memset(d.parameters, 0, maxParams)
-	return d.parameters
+	d.filling = true
+	p := unsafe.Pointer(&d.work(d.pending).params)
+	C.memset(p, 0, C.LAUNCH_WORDS*8)
+	return p
 }
 
 // launch enqueues a kernel over a grid of x, y, z blocks with the parameters that params
-// was filled with. An empty grid is nothing to do.
+// was filled with. An empty grid is nothing to do. It may stay with the host until flush.
 func (d *device) launch(name string, x, y, z, threads, shared int) error {
+	d.filling = false
 	if err := d.usable(); err != nil || x == 0 || y == 0 || z == 0 {
 		return err
 	}
@@ -121,7 +122,12 @@ func (d *device) launch(name string, x, y, z, threads, shared int) error {
 		return err
 	}
 	if shared > k.dynamic {
-		if r := result(C.cuFuncSetAttribute(cFunction(k.function), C.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, C.int(shared))); r != success {
+		if err := d.enter(); err != nil {
+			return err
+		}
+		r := result(C.cuFuncSetAttribute(cFunction(k.function), C.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, C.int(shared)))
+		d.leave()
+		if r != success {
 			return d.failed(name+": shared memory", r)
 		}
 		k.dynamic = shared
@@ -131,13 +137,18 @@ func (d *device) launch(name string, x, y, z, threads, shared int) error {
 			return err
 		}
 	}
-	r := result(C.sift_launch(cContext(d.context), cFunction(k.function), C.uint(x), C.uint(y), C.uint(z), C.uint(threads), C.uint(shared),
-		cStream(d.stream), d.parameters))
-	if r != success {
-		return d.failed("launch "+name, r)
-	}
+	w := d.work(d.pending)
+	w.f, w.x, w.y, w.z, w.threads, w.shared = cFunction(k.function), C.u32(x), C.u32(y), C.u32(z), C.u32(threads), C.u32(shared)
+	d.names[d.pending] = name
+	d.pending++
 	if d.profile != nil {
+		if err := d.flush(); err != nil {
+			return err
+		}
 		return d.profile.end(d)
+	}
+	if d.pending == segment {
+		return d.flush()
 	}
 	return nil
 }
@@ -152,14 +163,43 @@ func matrix(t backend.Tensor) C.Matrix {
 	return C.Matrix{at: C.u64(b.at) + C.u64(t.Off)*C.u64(t.DType.Size()), stride: C.i64(t.Stride)}
 }
 
-// drop is a Drop as kernels take it.
-func drop(d backend.Drop) C.Drop {
-	if d.P == 0 {
-		return C.Drop{kept: 1}
+// drop is a Drop as kernels take it. Take it before params: it may enqueue the number of
+// the update.
+func (d *device) drop(a backend.Drop) (C.Drop, error) {
+	if a.P == 0 {
+		return C.Drop{kept: 1}, nil
 	}
-	key := philox.Key(d.Seed)
-	return C.Drop{threshold: C.u32(philox.Threshold(d.P)), kept: C.f32(1 / (1 - d.P)), seedLow: C.u32(key[0]), seedHigh: C.u32(key[1]),
-		site: C.u32(d.Site), update: C.u32(d.Update), rowKey: matrix(d.RowKey)}
+	if d.updates == nil || d.update != a.Update {
+		if err := d.setUpdate(a.Update); err != nil {
+			return C.Drop{}, err
+		}
+	}
+	key := philox.Key(a.Seed)
+	return C.Drop{threshold: C.u32(philox.Threshold(a.P)), kept: C.f32(1 / (1 - a.P)), seedLow: C.u32(key[0]), seedHigh: C.u32(key[1]),
+		site: C.u32(a.Site), update: C.u64(d.updates.at), rowKey: matrix(a.RowKey)}, nil
+}
+
+// setUpdate makes what is launched from now on use the random bits of update u.
+func (d *device) setUpdate(u uint32) error {
+	if d.updates == nil {
+		b, err := d.newBuffer(4)
+		if err != nil {
+			return err
+		}
+		d.updates = b
+	}
+	if err := d.flush(); err != nil {
+		return err
+	}
+	if err := d.enter(); err != nil {
+		return err
+	}
+	defer d.leave()
+	if err := cu.MemsetD32Async(d.updates.at, uint(u), 1, d.stream); err != nil {
+		return d.failed("set memory", err)
+	}
+	d.update = u
+	return nil
 }
 
 // layout is a Layout as kernels take it.

@@ -18,10 +18,14 @@ func (d *device) LayerNorm(a backend.LayerNormArgs) error {
 	if err := d.own("layer norm", a.Y, a.Z, a.Mean, a.Rstd, a.X, a.Residual, a.Gamma, a.Beta, a.Drop.RowKey); err != nil {
 		return err
 	}
+	mask, err := d.drop(a.Drop)
+	if err != nil {
+		return err
+	}
 	p := (*C.LayerNormParams)(d.params())
 	p.y, p.z, p.mean, p.rstd, p.x, p.residual = matrix(a.Y), matrix(a.Z), matrix(a.Mean), matrix(a.Rstd), matrix(a.X), matrix(a.Residual)
 	p.gamma, p.beta = matrix(a.Gamma).at, matrix(a.Beta).at
-	p.drop = drop(a.Drop)
+	p.drop = mask
 	p.rows, p.cols, p.wide = C.u32(a.X.Rows), C.u32(a.X.Cols), wide(a.Y, a.Z, a.X, a.Residual, a.Gamma, a.Beta)
 	p.share, p.eps = C.f32(1/float64(a.X.Cols)), C.f32(a.Eps)
 	return d.launch(typed(a.X.DType, "layernorm_f32", "layernorm_bf16"), (a.X.Rows+C.NORM_WARPS-1)/C.NORM_WARPS, 1, 1, 32*C.NORM_WARPS, 0)
@@ -41,12 +45,16 @@ func (d *device) LayerNormBackward(a backend.LayerNormBackwardArgs) error {
 		return err
 	}
 	rows, h := a.DY.Rows, a.DY.Cols
+	mask, err := d.drop(a.Drop)
+	if err != nil {
+		return err
+	}
 	p := (*C.LayerNormBackwardParams)(d.params())
 	p.dz, p.dx, p.dy, p.z, p.mean, p.rstd = matrix(a.DZ), matrix(a.DX), matrix(a.DY), matrix(a.Z), matrix(a.Mean), matrix(a.Rstd)
-	p.gamma, p.drop = matrix(a.Gamma).at, drop(a.Drop)
+	p.gamma, p.drop = matrix(a.Gamma).at, mask
 	p.rows, p.cols, p.wide = C.u32(rows), C.u32(h), wide(a.DZ, a.DX, a.DY, a.Z, a.Gamma)
 	p.share = C.f32(1 / float64(h))
-	err := d.launch(typed(a.DY.DType, "layernorm_backward_f32", "layernorm_backward_bf16"), (rows+C.NORM_WARPS-1)/C.NORM_WARPS, 1, 1, 32*C.NORM_WARPS, 0)
+	err = d.launch(typed(a.DY.DType, "layernorm_backward_f32", "layernorm_backward_bf16"), (rows+C.NORM_WARPS-1)/C.NORM_WARPS, 1, 1, 32*C.NORM_WARPS, 0)
 	if err != nil || a.DGamma.Absent() && a.DBeta.Absent() {
 		return err
 	}

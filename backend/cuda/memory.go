@@ -29,6 +29,9 @@ func (b *buffer) Free() error {
 	if b.at == 0 || d.closed {
 		return nil
 	}
+	if err := d.flushAll(); err != nil && d.gone == nil {
+		return err
+	}
 	if err := d.enter(); err != nil {
 		return err
 	}
@@ -89,18 +92,18 @@ func (d *device) newBuffer(bytes int64) (*buffer, error) {
 // scratch returns device memory for an operation's own use, contents undefined; each call
 // returns the same memory.
 func (d *device) scratch(bytes int64) (C.u64, error) {
-	if d.work == nil || d.work.size < bytes {
-		if d.work != nil {
-			if err := d.work.Free(); err != nil {
+	if d.working == nil || d.working.size < bytes {
+		if d.working != nil {
+			if err := d.working.Free(); err != nil {
 				return 0, err
 			}
-			d.work = nil
+			d.working = nil
 		}
 		b, err := d.newBuffer(max(bytes, 1<<20))
 		if err != nil {
 			return 0, err
 		}
-		d.work = b
+		d.working = b
 	}
-	return C.u64(d.work.at), nil
+	return C.u64(d.working.at), nil
 }

@@ -34,6 +34,11 @@ func (d *device) After(other backend.Device) error {
 	if o == d {
 		return nil
 	}
+	for _, q := range []*device{d, o} {
+		if err := q.flush(); err != nil {
+			return err
+		}
+	}
 	if err := d.enter(); err != nil {
 		return err
 	}
@@ -95,6 +100,9 @@ func (s *slot) Start(queue backend.Device, src backend.Tensor) error {
 	if err := d.own("readback", src); err != nil {
 		return err
 	}
+	if err := d.flush(); err != nil {
+		return err
+	}
 	if err := d.enter(); err != nil {
 		return err
 	}
@@ -118,6 +126,9 @@ func (s *slot) Wait(dst []float64) error {
 	d := s.queue
 	if d == nil {
 		return fault.New(fault.Internal, "cuda: a slot without a copy")
+	}
+	if err := d.flushAll(); err != nil {
+		return err
 	}
 	if err := d.enter(); err != nil {
 		return err

@@ -122,6 +122,9 @@ func upload[S number](d *device, dst backend.Tensor, src []S) error {
 	if err := d.own("upload", dst); err != nil {
 		return err
 	}
+	if err := d.flush(); err != nil {
+		return err
+	}
 	if err := d.enter(); err != nil {
 		return err
 	}
@@ -154,6 +157,9 @@ func download[D number](d *device, dst []D, src backend.Tensor) error {
 	if err := d.own("download", src); err != nil {
 		return err
 	}
+	if err := d.flushAll(); err != nil {
+		return err
+	}
 	if err := d.enter(); err != nil {
 		return err
 	}
@@ -183,6 +189,9 @@ func download[D number](d *device, dst []D, src backend.Tensor) error {
 
 // Sync waits for enqueued work.
 func (d *device) Sync() error {
+	if err := d.flushAll(); err != nil {
+		return err
+	}
 	if err := d.enter(); err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ DEVICE RowKey key_of(const Drop &d, i64 row) {
 
 // drop_words decide the elements 4 block .. 4 block + 3 of a sample.
 DEVICE Words drop_words(const Drop &d, u32 sampleLow, u32 sampleHigh, u32 block) {
-	return philox(d.seedLow, d.seedHigh, Words{{block, d.site | sampleHigh << 16, d.update, sampleLow}});
+	return philox(d.seedLow, d.seedHigh, Words{{block, d.site | sampleHigh << 16, *in_global<const u32>(d.update), sampleLow}});
 }
 
 // drop_factor is 0 for a dropped element and `kept` for another.

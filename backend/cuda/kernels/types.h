@@ -19,11 +19,13 @@ typedef struct Matrix {
 } Matrix;
 
 // Drop is backend.Drop: an element is dropped if its word is below threshold and otherwise
-// multiplied by kept = 1 / (1 - P). threshold 0 drops nothing; then rowKey may be absent.
+// multiplied by kept = 1 / (1 - P). threshold 0 drops nothing; then rowKey may be absent. The number of
+// the update lies in memory, so that launches of successive updates have the same parameters.
 typedef struct Drop {
 	u32 threshold;
 	f32 kept;
-	u32 seedLow, seedHigh, site, update;
+	u32 seedLow, seedHigh, site, unused;
+	u64 update; // u32
 	Matrix rowKey; // i32 [T, 4]: sequence, row within it, sample id low and high
 } Drop;
 
