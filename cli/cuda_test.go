@@ -110,7 +110,7 @@ func TestCUDAFaults(t *testing.T) {
 		t.Fatalf("without faults: exit %d: %s", code, undisturbed)
 	}
 	want, counts := final(), p.called(t)
-	if counts["cuLaunchKernel"] < 100 || counts["cuMemAlloc_v2"] < 4 || counts["cuStreamSynchronize"] < 4 {
+	if counts["cuLaunchKernel"] < 100 || counts["cuMemAllocAsync"] < 4 || counts["cuStreamSynchronize"] < 4 {
 		t.Fatalf("the run calls %v", counts)
 	}
 	for _, c := range []struct {
@@ -118,7 +118,7 @@ func TestCUDAFaults(t *testing.T) {
 		result   int
 		most     int // how many n are tried
 	}{
-		{"cuMemAlloc_v2", 2, 4},
+		{"cuMemAllocAsync", 2, 4},
 		{"cuMemHostAlloc", 2, 4},
 		{"cuDevicePrimaryCtxRetain", 2, 1},
 		{"cuStreamCreate", 999, 2},
@@ -170,9 +170,10 @@ func TestCUDAFaults(t *testing.T) {
 			{"SIFT_EMULATOR_DEVICES=0", "the driver shows no device"},
 			{"SIFT_EMULATOR_CAPABILITY=75", "its compute capability is 7.5; the kernels need 8.0"},
 			{"SIFT_EMULATOR_MEMORY=1000000", "no memory for"},
+			{"SIFT_EMULATOR_MEMORY=1000000 SIFT_EMULATOR_POOLS=0", "no memory for"},
 		} {
 			clean()
-			code, stderr := p.run(t, []string{c.env}, args...)
+			code, stderr := p.run(t, strings.Fields(c.env), args...)
 			if oneError(t, c.env, "cuda", code, stderr, undisturbed) && !strings.Contains(stderr, c.want) {
 				t.Errorf("%s: %q", c.env, stderr)
 			}

@@ -33,6 +33,12 @@ const (
 	oldestDriver     = 11000
 )
 
+// Pools of memory came with CUDA 11.2; package cu does not know the attribute.
+const (
+	withPools      = 11020
+	poolsSupported = cu.DeviceAttribute(115)
+)
+
 // driver returns why there is no usable driver, nil if there is one.
 func driver() error {
 	var why [256]C.char
@@ -114,6 +120,7 @@ type gpu struct {
 	slots   map[*slot]bool
 	queues  []*device // open ones, the first that Open made
 	taken   int64     // bytes of device memory
+	pools   bool      // memory comes from the driver's pool, in the order of a queue
 
 	blasName string // empty: products go to own kernels
 	retained bool
@@ -191,6 +198,13 @@ func (d *device) setup(o Options) (err error) {
 	d.retained = true
 	if d.multiprocessors, err = d.handle.Attribute(cu.MultiprocessorCount); err != nil {
 		return d.failed("count multiprocessors", err)
+	}
+	if cu.Version() >= withPools {
+		pools, err := d.handle.Attribute(poolsSupported)
+		if err != nil {
+			return d.failed("ask for pools of memory", err)
+		}
+		d.pools = pools != 0
 	}
 	if err := d.enter(); err != nil {
 		return err

@@ -23,7 +23,8 @@ type buffer struct {
 
 func (b *buffer) Bytes() int64 { return b.size }
 
-// Free waits for enqueued work and returns the memory.
+// Free returns the memory once enqueued work is done with it. Where the driver has pools of
+// memory nobody waits for that.
 func (b *buffer) Free() error {
 	d := b.dev
 	if b.at == 0 || d.closed {
@@ -42,15 +43,23 @@ func (b *buffer) Free() error {
 	if d.gone != nil {
 		return nil // lost with the device; Close takes its context away
 	}
+	d.taken -= max(b.size, 1)
 	for _, q := range d.queues {
-		if err := q.stream.Synchronize(); err != nil {
-			return d.failed("wait", err)
+		if !d.pools {
+			if err := q.stream.Synchronize(); err != nil {
+				return d.failed("wait", err)
+			}
+		} else if err := d.After(q); err != nil {
+			return err
 		}
 	}
-	if err := cu.MemFree(at); err != nil {
-		return d.failed("free memory", err)
+	if !d.pools {
+		if err := cu.MemFree(at); err != nil {
+			return d.failed("free memory", err)
+		}
+	} else if r := result(C.cuMemFreeAsync(C.CUdeviceptr(at), cStream(d.stream))); r != success {
+		return d.failed("free memory", r)
 	}
-	d.taken -= max(b.size, 1)
 	return nil
 }
 
@@ -72,7 +81,7 @@ func (d *device) newBuffer(bytes int64) (*buffer, error) {
 	}
 	defer d.leave()
 	n := max(bytes, 1) // exactly: a checker of addresses then sees what lies beyond
-	at, err := cu.MemAlloc(n)
+	at, err := d.allocate(n)
 	if codeOf(err) == outOfMemory {
 		return nil, none("no memory for %d bytes beside the %d taken: %v", n, d.taken, outOfMemory)
 	}
@@ -87,6 +96,18 @@ func (d *device) newBuffer(bytes int64) (*buffer, error) {
 	d.buffers[b] = true
 	d.taken += n
 	return b, nil
+}
+
+// allocate returns n bytes of device memory, from the driver's pool if there is one.
+func (d *device) allocate(n int64) (cu.DevicePtr, error) {
+	if !d.pools {
+		return cu.MemAlloc(n)
+	}
+	var at C.CUdeviceptr
+	if r := result(C.cuMemAllocAsync(&at, C.size_t(n), cStream(d.stream))); r != success {
+		return 0, r
+	}
+	return cu.DevicePtr(at), nil
 }
 
 // scratch returns device memory for an operation's own use, contents undefined; each call
