@@ -134,6 +134,9 @@ func TestCUDAFaults(t *testing.T) {
 		{"cuEventRecord", 999, 2},
 		{"cuEventSynchronize", 700, 3},
 		{"cuStreamWaitEvent", 700, 2},
+		{"cuStreamEndCapture", 901, 1},
+		{"cuGraphInstantiateWithFlags", 2, 2},
+		{"cuGraphLaunch", 700, 2},
 	} {
 		t.Run(fmt.Sprintf("%s/%d", c.function, c.result), func(t *testing.T) {
 			n := counts[c.function]

@@ -23,6 +23,9 @@ func TestGraphs(t *testing.T) {
 				t.Error(err)
 			}
 		}()
+		if d.graphs == nil {
+			t.Skip("the driver has no graphs")
+		}
 		if !graphs {
 			d.graphs = nil
 		}
