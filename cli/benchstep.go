@@ -82,6 +82,7 @@ device an update spends its time in, and how much goes to recording, submitting 
 			StepSeconds      float64 `json:"step_seconds"`
 			ScoreSeconds     float64 `json:"score_seconds"`
 			OptimizerSeconds float64 `json:"optimizer_seconds"`
+			QueuedSeconds    float64 `json:"queued_seconds,omitempty"` // of an update that is enqueued before the last has reported
 			GFLOPS           float64 `json:"gflops"`
 			PeakGFLOPS       float64 `json:"peak_gflops"`
 			ShareOfPeak      float64 `json:"share_of_peak"`
@@ -103,9 +104,12 @@ device an update spends its time in, and how much goes to recording, submitting 
 			Device           string  `json:"device"`
 
 			Profile *profileReport `json:"profile,omitempty"`
-		}{float64(result.KeptRows) / seconds, seconds, median(result.ScoreSeconds), median(result.OptimizerSeconds),
+		}{float64(result.KeptRows) / seconds, seconds, median(result.ScoreSeconds), median(result.OptimizerSeconds), 0,
 			result.FLOPs / seconds / 1e9, peak, 0, peakMemory(), result.DeviceBytes,
 			size.layers, size.hidden, size.heads, size.intermediate, size.vocab, size.batch, size.length, size.precision, result.Parameters, result.Drawn, result.Kept, device.Info().ISA, device.Info().Threads, device.Info().Name, nil}
+		if result.QueuedSeconds != nil {
+			out.QueuedSeconds = median(result.QueuedSeconds)
+		}
 		if profile {
 			out.Profile = newProfileReport(result.Profile)
 		}
@@ -115,20 +119,23 @@ device an update spends its time in, and how much goes to recording, submitting 
 		if t.json {
 			return t.object(out)
 		}
-		share, table := "", ""
+		share, table, queued := "", "", ""
 		if peak > 0 {
 			share = fmt.Sprintf(", %.1f%% of the peak of %.1f GFLOP/s", 100*out.ShareOfPeak, peak)
+		}
+		if out.QueuedSeconds > 0 {
+			queued = fmt.Sprintf("\nqueued    %8.1f ms an update that begins before the last has reported, %.0f tokens/s", out.QueuedSeconds*1e3, float64(result.KeptRows)/out.QueuedSeconds)
 		}
 		if out.Profile != nil {
 			table = out.Profile.text()
 		}
 		return t.print(`%d layers, hidden %d, %d heads, %d x %d tokens, %d parameters
 %s
-step      %8.1f ms (optimiser %.1f ms, scoring %.1f ms), %.0f tokens/s back-propagated
+step      %8.1f ms (optimiser %.1f ms, scoring %.1f ms), %.0f tokens/s back-propagated%s
 work      %8.1f GFLOP/s%s
 memory    %8.1f MB at the peak of the process, %.1f MB of tensors on the device
 %s`, size.layers, size.hidden, size.heads, size.batch, size.length, out.Parameters, o.line(),
-			seconds*1e3, out.OptimizerSeconds*1e3, out.ScoreSeconds*1e3, out.TokensPerSecond,
+			seconds*1e3, out.OptimizerSeconds*1e3, out.ScoreSeconds*1e3, out.TokensPerSecond, queued,
 			out.GFLOPS, share, float64(out.PeakMemoryBytes)/1e6, float64(out.DeviceBytes)/1e6, table)
 	}
 	return cmd

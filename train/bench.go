@@ -1,6 +1,7 @@
 package train
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -32,12 +33,15 @@ type BenchOptions struct {
 // BenchResult is what the steps took. FLOPs are the necessary ones of the part that is
 // back-propagated (bert.Config.StepFLOPs), without scoring.
 type BenchResult struct {
-	StepSeconds, ScoreSeconds, OptimizerSeconds []float64 // one a run
-	Drawn, Kept, DrawnRows, KeptRows            int
-	FLOPs                                       float64
-	Parameters                                  int
-	DeviceBytes                                 int64 // parameters, gradients, workspaces and moments
-	Profile                                     *StepProfile
+	StepSeconds, ScoreSeconds, OptimizerSeconds []float64 // one a run, each waited for
+	// QueuedSeconds are steps as a run makes them on a device that queues: each is enqueued
+	// before what the last reports is waited for. Nil on other devices.
+	QueuedSeconds                    []float64
+	Drawn, Kept, DrawnRows, KeptRows int
+	FLOPs                            float64
+	Parameters                       int
+	DeviceBytes                      int64 // parameters, gradients, workspaces and moments
+	Profile                          *StepProfile
 }
 
 // StepProfile is where the time of Steps whole steps went, which took Seconds together.
@@ -52,7 +56,7 @@ type StepProfile struct {
 func BenchStep(ctx context.Context, o BenchOptions) (*BenchResult, error) {
 	profiler, ok := o.Device.(backend.Profiler)
 	if o.Profile && !ok {
-		return nil, fault.New(fault.Usage, "--profile: device %s does not time its kernels; vulkan does", o.Device.Info().Name)
+		return nil, fault.New(fault.Usage, "--profile: device %s does not time its kernels; vulkan and cuda do", o.Device.Info().Name)
 	}
 	o.Sift.MicroBatch = o.Seqs
 	draw := o.Sift.MaxDraw()
@@ -90,59 +94,142 @@ func BenchStep(ctx context.Context, o BenchOptions) (*BenchResult, error) {
 	}
 	packer := bert.NewPacker(limits)
 	packer.NextSentence = true
-	steps := o.Warmup + o.Runs
-	if o.Profile {
-		steps += o.Runs
-		r.Profile = &StepProfile{Steps: o.Runs}
+	b := &stepBench{o: o, model: model, stepper: stepper, optim: optim, packer: packer, drawn: draw, labelled: labelled}
+	for i := range o.Warmup + o.Runs {
+		timed := r
+		if i < o.Warmup {
+			timed = &BenchResult{}
+		}
+		if err := b.step(ctx, timed); err != nil {
+			return nil, err
+		}
 	}
-	for i := range steps {
-		if ctx.Err() != nil {
-			return nil, fault.New(fault.Interrupted, "bench step: interrupted")
+	if _, ok := o.Device.(backend.Queued); ok {
+		if r.QueuedSeconds, err = b.queued(ctx, o.Runs); err != nil {
+			return nil, err
 		}
-		profiled := i >= o.Warmup+o.Runs
-		if profiled && i == o.Warmup+o.Runs {
-			if err := profiler.StartProfile(); err != nil {
-				return nil, err
-			}
+	}
+	if !o.Profile {
+		return r, nil
+	}
+	if err := profiler.StartProfile(); err != nil {
+		return nil, err
+	}
+	profiled := &BenchResult{}
+	for range o.Runs {
+		if err := b.step(ctx, profiled); err != nil {
+			return nil, err
 		}
-		randomBatch(packer, o, draw, labelled, uint64(i))
-		start := time.Now()
-		step, err := stepper.Step(packer.Batch(), sifting.StepArgs{Update: i, Select: o.Sift.Selects(i), Seed: o.Seed})
+	}
+	r.Profile = &StepProfile{Steps: o.Runs}
+	for _, s := range profiled.StepSeconds {
+		r.Profile.Seconds += s
+	}
+	r.Profile.Profile, err = profiler.StopProfile()
+	return r, err
+}
+
+// stepBench makes steps of random data.
+type stepBench struct {
+	o               BenchOptions
+	model           *bert.Model
+	stepper         *sifting.Stepper
+	optim           *adamW
+	packer          *bert.Packer
+	drawn, labelled int
+	made            int // steps
+}
+
+// next packs the batch of the next step.
+func (b *stepBench) next(ctx context.Context) (sifting.StepArgs, error) {
+	if ctx.Err() != nil {
+		return sifting.StepArgs{}, fault.New(fault.Interrupted, "bench step: interrupted")
+	}
+	randomBatch(b.packer, b.o, b.drawn, b.labelled, uint64(b.made))
+	a := sifting.StepArgs{Update: b.made, Select: b.o.Sift.Selects(b.made), Seed: b.o.Seed}
+	b.made++
+	return a, nil
+}
+
+// step makes a step, waits for it and adds its times to r.
+func (b *stepBench) step(ctx context.Context, r *BenchResult) error {
+	a, err := b.next(ctx)
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	step, err := b.stepper.Step(b.packer.Batch(), a)
+	if err != nil {
+		return err
+	}
+	backward := time.Now()
+	b.optim.measure()
+	if _, err := b.optim.norm(); err != nil {
+		return err
+	}
+	if err := b.optim.step(1e-4, b.made, 1, nil); err != nil {
+		return err
+	}
+	if err := b.model.Stream().Sync(); err != nil {
+		return err
+	}
+	r.StepSeconds = append(r.StepSeconds, time.Since(start).Seconds())
+	r.ScoreSeconds = append(r.ScoreSeconds, step.ScoreTime.Seconds())
+	r.OptimizerSeconds = append(r.OptimizerSeconds, time.Since(backward).Seconds())
+	r.Drawn, r.Kept, r.DrawnRows, r.KeptRows = step.Drawn, step.Kept, step.DrawnRows, step.KeptRows
+	kept := &bert.Batch{}
+	b.packer.Batch().Select(kept, step.KeptIndex, nil)
+	r.FLOPs = b.o.Model.StepFLOPs(kept)
+	return nil
+}
+
+// queued makes one step more than n, as trainer does on a device that queues, and returns the times
+// between their reports.
+func (b *stepBench) queued(ctx context.Context, n int) ([]float64, error) {
+	b.optim.guard = true
+	if b.stepper.Beside() {
+		b.optim.readFirst(b.o.Sift.ExitLayer)
+	}
+	a, err := b.next(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var seconds []float64
+	var last time.Time
+	for i := range n + 1 {
+		flight, err := b.stepper.Start(b.packer.Batch(), a)
 		if err != nil {
 			return nil, err
 		}
-		backward := time.Now()
-		optim.measure()
-		if _, err := optim.norm(); err != nil {
+		b.optim.measure()
+		step := b.made
+		if i < n {
+			if a, err = b.next(ctx); err != nil {
+				return nil, err
+			}
+		}
+		var scored error
+		err = b.optim.step(1e-4, step, 1, func() {
+			if i < n {
+				scored = b.stepper.Score(b.packer.Batch(), a)
+			}
+		})
+		if err := cmp.Or(err, scored); err != nil {
 			return nil, err
 		}
-		if err := optim.step(1e-4, i+1, 1, nil); err != nil {
+		if _, err := flight.Wait(); err != nil {
 			return nil, err
 		}
-		if err := model.Stream().Sync(); err != nil {
+		if _, err := b.optim.norm(); err != nil {
 			return nil, err
 		}
-		if profiled {
-			r.Profile.Seconds += time.Since(start).Seconds()
-			continue
+		now := time.Now()
+		if i > 0 {
+			seconds = append(seconds, now.Sub(last).Seconds())
 		}
-		if i < o.Warmup {
-			continue
-		}
-		r.StepSeconds = append(r.StepSeconds, time.Since(start).Seconds())
-		r.ScoreSeconds = append(r.ScoreSeconds, step.ScoreTime.Seconds())
-		r.OptimizerSeconds = append(r.OptimizerSeconds, time.Since(backward).Seconds())
-		r.Drawn, r.Kept, r.DrawnRows, r.KeptRows = step.Drawn, step.Kept, step.DrawnRows, step.KeptRows
-		kept := &bert.Batch{}
-		packer.Batch().Select(kept, step.KeptIndex, nil)
-		r.FLOPs = o.Model.StepFLOPs(kept)
+		last = now
 	}
-	if o.Profile {
-		if r.Profile.Profile, err = profiler.StopProfile(); err != nil {
-			return nil, err
-		}
-	}
-	return r, nil
+	return seconds, b.model.Stream().Sync()
 }
 
 // randomBatch packs sequences of random tokens, the first tokens of each labelled.
