@@ -47,13 +47,33 @@ var (
 )
 
 // Gradients of weights sum over all rows of a batch and have few tiles. Where they would leave
-// multiprocessors of an A100 idle, the sum is cut into pieces of pieceTerms, whose sums are added in
-// ascending order. That depends on the size of the weight and on k alone, as it must: of
-// a product without transposed A, k is a width of the model, and is never cut.
+// places idle, of which an A100 has two for a large tile on each of 108 multiprocessors, the sum is
+// cut into pieces, whose sums are added in ascending order. That depends on the size of the weight
+// and on k alone, not on the GPU, as it must: of a product without transposed A, k is a width of the
+// model, and is never cut.
 const (
-	pieceTerms = 4096
-	fewTiles   = 108
+	places      = 216
+	leastTerms  = 1024 // of a piece
+	mostPieces  = 16
+	fullEnough  = 0.9
+	termsModulo = 64 // a multiple of what a kernel takes at a time
 )
+
+// piecesOf returns into how many pieces a sum of k terms is cut for an m x n weight, and how many
+// terms each but the last has: the fewest that keep places busy.
+func piecesOf(m, n, k int) (pieces, terms int) {
+	tiles := (m + 127) / 128 * ((n + 127) / 128)
+	best, fullest := 1, 0.0
+	for p := 1; p <= mostPieces && (p == 1 || k >= p*leastTerms) && fullest < fullEnough; p++ {
+		waves := (tiles*p + places - 1) / places
+		if full := float64(tiles*p) / float64(waves*places); full > fullest {
+			best, fullest = p, full
+		}
+	}
+	terms = max((k+best-1)/best, 1)
+	terms = (terms + termsModulo - 1) / termsModulo * termsModulo
+	return max((k+terms-1)/terms, 1), terms
+}
 
 // Gemm sets C to act(Alpha op(A) op(B) + Beta C + bias).
 func (d *device) Gemm(a backend.GemmArgs) error { return d.gemm(a, 0) }
@@ -84,20 +104,20 @@ func (d *device) gemm(a backend.GemmArgs, side int) error {
 	default:
 		return fault.New(fault.Internal, "cuda: no product of %s into %s", in, out)
 	}
+	pieces, terms := 1, max(k, 1)
+	if a.TransA {
+		pieces, terms = piecesOf(m, n, k)
+	}
 	tiles := func(side int) int { return ((m + side - 1) / side) * ((n + side - 1) / side) }
 	if side == 0 {
 		side = 128
-		if tiles(128) < d.multiprocessors {
+		if tiles(128)*pieces < d.multiprocessors {
 			side = 64
 		}
 	}
 	kernels, threads, shared := &set.large, set.threads[0], set.shared[0]
 	if side == 64 {
 		kernels, threads, shared = &set.small, set.threads[1], set.shared[1]
-	}
-	pieces := 1
-	if a.TransA && tiles(128) < fewTiles {
-		pieces = max((k+pieceTerms-1)/pieceTerms, 1)
 	}
 	var part C.u64
 	if pieces > 1 {
@@ -107,23 +127,20 @@ func (d *device) gemm(a backend.GemmArgs, side int) error {
 		}
 		part = at
 	}
-	d.gemmParams(a, m, n, k, pieces, part)
+	d.gemmParams(a, m, n, k, pieces, terms, part)
 	if err := d.launch(kernels[flag(a.TransA)][flag(a.TransB)], tiles(side), 1, pieces, threads, shared); err != nil || pieces == 1 {
 		return err
 	}
-	d.gemmParams(a, m, n, k, pieces, part)
+	d.gemmParams(a, m, n, k, pieces, terms, part)
 	return d.launch(set.sum, m, blocks256(quads(n)), 1, 256, 0)
 }
 
 // gemmParams fills in the parameters of the next launch.
-func (d *device) gemmParams(a backend.GemmArgs, m, n, k, pieces int, part C.u64) {
+func (d *device) gemmParams(a backend.GemmArgs, m, n, k, pieces, terms int, part C.u64) {
 	p := (*C.GemmParams)(d.params())
 	p.a, p.b, p.c, p.pre = matrix(a.A), matrix(a.B), matrix(a.C), matrix(a.Pre)
 	p.bias, p.part = matrix(a.Bias).at, part
-	p.m, p.n, p.k, p.chunk = C.i32(m), C.i32(n), C.i32(k), C.i32(max(k, 1))
-	if pieces > 1 {
-		p.chunk = pieceTerms
-	}
+	p.m, p.n, p.k, p.chunk = C.i32(m), C.i32(n), C.i32(k), C.i32(terms)
 	p.alpha, p.beta, p.act, p.pieces = C.f32(a.Alpha), C.f32(a.Beta), C.u32(a.Act), C.u32(pieces)
 	p.wideA, p.wideB, p.wideC = vectors(a.A), vectors(a.B), wide(a.C, a.Pre, a.Bias)
 }

@@ -226,7 +226,10 @@ func near(t *testing.T, name string, stored backend.DType, h host, i, j int, wan
 func TestGemmPieces(t *testing.T) {
 	for _, in := range []backend.DType{backend.F32, backend.BF16} {
 		d := opened(t, in)
-		const m, n, k = 8, 12, pieceTerms + 100
+		const m, n, k = 8, 12, 3*leastTerms + 100
+		if pieces, _ := piecesOf(m, n, k); pieces < 2 {
+			t.Fatalf("%d pieces", pieces)
+		}
 		draw := rand.New(rand.NewPCG(3, 4)).NormFloat64
 		g := backend.GemmArgs{A: strided(t, d, in, k, m, 0, 0), B: strided(t, d, in, k, n, 0, 0), C: strided(t, d, backend.F32, m, n, 0, 0),
 			TransA: true, Alpha: 1, Beta: 1}
@@ -245,6 +248,19 @@ func TestGemmPieces(t *testing.T) {
 				}
 				near(t, fmt.Sprintf("%s in pieces", in), backend.F32, got, i, j, want, size)
 			}
+		}
+	}
+}
+
+// TestPiecesOf: the weights of BERT base fill an A100's places, and pieces always make the whole.
+func TestPiecesOf(t *testing.T) {
+	for _, c := range []struct{ m, n, k, pieces int }{
+		{768, 768, 16384, 6}, {2304, 768, 16384, 2}, {3072, 768, 16384, 3}, {768, 3072, 8192, 3},
+		{768, 768, 8192, 6}, {768, 768, 2048, 2}, {768, 768, 1024, 1}, {30522, 768, 512, 1}, {128, 128, 1 << 20, 16}, {5, 5, 0, 1},
+	} {
+		pieces, terms := piecesOf(c.m, c.n, c.k)
+		if pieces != c.pieces || pieces*terms < c.k || (pieces-1)*terms >= max(c.k, 1) {
+			t.Errorf("%d x %d over %d terms: %d pieces of %d, want %d", c.m, c.n, c.k, pieces, terms, c.pieces)
 		}
 	}
 }
