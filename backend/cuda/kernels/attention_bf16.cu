@@ -16,13 +16,6 @@
 constexpr u32 TILE = ATTENTION_TILE, THREADS = ATTENTION_THREADS;
 constexpr f32 LOG2E = 1.44269504f;
 
-// ROLLED stands before a loop that only takes registers when it is unrolled.
-#ifdef __CUDA__
-#define ROLLED _Pragma("unroll 1")
-#else
-#define ROLLED
-#endif
-
 struct alignas(16) Chunk {
 	u32 w[4]; // 8 bf16
 };
@@ -46,7 +39,7 @@ template <int D, class Live> DEVICE void load_tile(Chunk *to, Matrix from, i64 f
 	u32 row = thread() / (D / 8), c = thread() % (D / 8);
 	Chunk *dst = to + slot<D>(row, c); // the same for row % 8
 	const bf16 *src = row_of<const bf16>(from, first + row) + column + 8 * c;
-	ROLLED for (u32 r = row; r < TILE; r += step, src += step * from.stride, dst += step * (D / 8)) {
+	ONE_BY_ONE for (u32 r = row; r < TILE; r += step, src += step * from.stride, dst += step * (D / 8)) {
 		bool some = live(r);
 		if (vector) {
 			copy16(dst, src, some ? 16 : 0);
@@ -355,7 +348,7 @@ template <int D, int M, bool DROP> DEVICE void backward_dq(const AttentionParams
 			}
 		}
 		u32 groups = (least(b.n - tile, TILE) + 15) / 16;
-		ROLLED for (u32 g = 0; g < groups; g++) {
+		ONE_BY_ONE for (u32 g = 0; g < groups; g++) {
 			f32 s[M][2][4], dp[M][2][4];
 			UNROLL for (u32 m = 0; m < M; m++) {
 				UNROLL for (u32 e = 0; e < 4; e++) s[m][0][e] = s[m][1][e] = dp[m][0][e] = dp[m][1][e] = 0;
@@ -477,7 +470,7 @@ template <int D, bool DROP> DEVICE void backward_dkv(const AttentionParams &p) {
 		}
 		Operands queries = operands_at<D>(buffer * CHUNKS<D>), douts = operands_at<D>((2 + buffer) * CHUNKS<D>);
 		u32 groups = own < b.n ? (least(b.n - tile, TILE) + 15) / 16 : 0;
-		ROLLED for (u32 g = 0; g < groups; g++) {
+		ONE_BY_ONE for (u32 g = 0; g < groups; g++) {
 			f32 s[2][4], dp[2][4];
 			UNROLL for (u32 e = 0; e < 4; e++) s[0][e] = s[1][e] = dp[0][e] = dp[1][e] = 0;
 			UNROLL for (u32 k = 0; k < D / 16; k++) {

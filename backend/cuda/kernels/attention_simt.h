@@ -25,13 +25,6 @@
 typedef f32 F4 __attribute__((vector_size(16)));
 typedef f32 F2 __attribute__((vector_size(8)));
 
-// ROLLED stands before a loop whose body is large: unrolled further it only takes registers.
-#ifdef __CUDA__
-#define ROLLED _Pragma("unroll 1")
-#else
-#define ROLLED
-#endif
-
 constexpr u32 TILE = ATTENTION_TILE, THREADS = ATTENTION_THREADS;
 
 // Sizes are those of a kernel for D columns.
@@ -79,7 +72,7 @@ template <int D, int R> DEVICE void products(f32 (&s)[R][4], const F4 *own, cons
 	UNROLL for (int r = 0; r < R; r++) {
 		UNROLL for (int t = 0; t < 4; t++) s[r][t] = 0;
 	}
-	ROLLED for (u32 c = 0; c < D4; c++) {
+	ONE_BY_ONE for (u32 c = 0; c < D4; c++) {
 		F4 other[4];
 		UNROLL for (int t = 0; t < 4; t++) other[t] = tile[(4 * l + t) * D4 + (c ^ l % 8)];
 		UNROLL for (int r = 0; r < R; r++) {
@@ -101,7 +94,7 @@ template <int D> DEVICE u32 column_of(u32 u) { return (16 * u + lane16()) * Size
 template <int D, int R> DEVICE void add_rows(f32 (&sum)[R][Sizes<D>::columns], const F4 *weights, const F4 *tile, u32 count) {
 	constexpr u32 D4 = D / 4, V = Sizes<D>::vector, U = Sizes<D>::columns / V;
 	u32 l = lane16(), h = half();
-	ROLLED for (u32 j = 0; j < (count + 3) / 4; j++) {
+	ONE_BY_ONE for (u32 j = 0; j < (count + 3) / 4; j++) {
 		f32 v[4][U * V];
 		UNROLL for (u32 t = 0; t < 4; t++) {
 			const F4 *row = tile + (4 * j + t) * D4;
@@ -174,7 +167,7 @@ template <int R> DEVICE Mask mask_of(const AttentionParams &p, const Block &b) {
 // next_bits returns bit 4r+t for query r and key tile + 4l + t, 1 if it is kept. Tiles come in order.
 template <int R> DEVICE u32 next_bits(Mask &m, const AttentionParams &p, u32 tile) {
 	u32 l = lane16(), own = 0, bits = 0;
-	ROLLED for (u32 r = 0; r < R; r++) own |= kept_nibble(p.drop, m.sample, (u32)(element_of(m, r, tile) >> 2) + l + 1) << 4 * r;
+	ONE_BY_ONE for (u32 r = 0; r < R; r++) own |= kept_nibble(p.drop, m.sample, (u32)(element_of(m, r, tile) >> 2) + l + 1) << 4 * r;
 	u32 first = shuffle(l == 15 ? m.before : own, (lane() & 16) | ((l + 15) & 15));
 	m.before = own;
 	UNROLL for (u32 r = 0; r < R; r++) {

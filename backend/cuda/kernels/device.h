@@ -42,7 +42,7 @@ template <class T> using type_of = T;
 #define DYNAMIC(T, name) type_of<T> &name = *(type_of<T> *)dynamic_shared
 #define UNROLL _Pragma("unroll")
 #define UNROLL_BY_8 _Pragma("unroll 8")
-#define ONE_BY_ONE _Pragma("unroll 1")
+#define ONE_BY_ONE _Pragma("unroll 1") // a loop that only takes registers when it is unrolled
 
 extern __attribute__((shared, aligned(16))) unsigned char dynamic_shared[];
 

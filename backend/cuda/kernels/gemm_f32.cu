@@ -4,7 +4,7 @@
 // go through shared memory, two buffers of each: while one is multiplied, the next is on its way
 // in registers. A thread sums up SIDE/16 x SIDE/16 elements of C in registers, in groups of four
 // rows and four columns 64 apart, so that the lanes of a warp read shared memory without
-// conflicts: for SIDE 128, 64 products for 16 words read.
+// conflicts: for SIDE 128, 64 products for four reads of 16 bytes.
 //
 // Each element is one chain of fused multiply-adds in ascending k: its bits depend neither on the
 // tile nor on m, n, strides or alignment.
@@ -13,7 +13,7 @@
 // slice_of is how many terms a slice has: each thread brings a quad of A and one of B.
 template <int SIDE> constexpr int slice_of() { return 1024 / SIDE; }
 
-template <int SIDE> struct Slices {
+template <int SIDE> struct alignas(16) Slices {
 	f32 a[2][slice_of<SIDE>()][SIDE + 4], b[2][slice_of<SIDE>()][SIDE + 4];
 };
 template <int SIDE> union Shared {
@@ -65,16 +65,16 @@ template <int SIDE, bool TA, bool TB> DEVICE void gemm(const GemmParams &p) {
 			nextB = fetchB(t.first + (i + 1) * SLICE);
 		}
 		i32 now = i & 1, n = least(t.terms - i * SLICE, SLICE);
-		// Terms beyond the end would only add zeros, but could make NaN of infinities.
-		for (i32 k = 0; k < n; k++) {
-			f32 a[PER], b[PER];
-			UNROLL for (int g = 0; g < GROUPS; g++)
-				UNROLL for (int e = 0; e < 4; e++) {
-					a[4 * g + e] = s.a[now][k][64 * g + 4 * y + e];
-					b[4 * g + e] = s.b[now][k][64 * g + 4 * x + e];
-				}
+		// One after another: a term takes four warps of a scheduler 512 clocks, which hides the reads.
+		// Terms beyond the end are zeros, and would make 0 of a sum of -0.
+		ONE_BY_ONE for (i32 k = 0; k < n; k++) {
+			Quad<f32> a[GROUPS], b[GROUPS];
+			UNROLL for (int g = 0; g < GROUPS; g++) {
+				a[g] = load(&s.a[now][k][64 * g + 4 * y], 4, true);
+				b[g] = load(&s.b[now][k][64 * g + 4 * x], 4, true);
+			}
 			UNROLL for (int r = 0; r < PER; r++)
-				UNROLL for (int c = 0; c < PER; c++) sum[r][c] = fmaf(a[r], b[c], sum[r][c]);
+				UNROLL for (int c = 0; c < PER; c++) sum[r][c] = fmaf(a[r / 4].v[r % 4], b[c / 4].v[c % 4], sum[r][c]);
 		}
 		if (more) {
 			keep<SIDE, !TA>(s.a[now ^ 1], nextA);
