@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -165,6 +166,31 @@ func TestCUDAFaults(t *testing.T) {
 			}
 		})
 	}
+	t.Run("cublas", func(t *testing.T) {
+		clean()
+		with := append(slices.Clone(args), "--device.cublas", "on")
+		code, stderr := p.run(t, []string{"SIFT_CUDA_CUBLAS=/none/libcublas.so"}, with...)
+		if oneError(t, "no cuBLAS", "cuda", code, stderr, undisturbed) && !strings.Contains(stderr, "no cuBLAS: /none/libcublas.so") {
+			t.Errorf("%q", stderr)
+		}
+		if _, err := os.Stat(out); err == nil {
+			t.Error("a run directory was made without cuBLAS")
+		}
+		if code, stderr := p.run(t, nil, with...); code != 0 {
+			t.Fatalf("exit %d: %s", code, stderr)
+		}
+		counts := p.called(t)
+		if counts["cublasGemmEx"] < 50 {
+			t.Errorf("the run calls %v", counts)
+		}
+		if code, stderr := p.run(t, nil, "finetune", "--resume", "--out", out, "--device.cublas", "off"); code != 78 || !strings.Contains(stderr, "device.cublas") {
+			t.Errorf("resumed without: exit %d: %s", code, stderr)
+		}
+		what := fmt.Sprintf("cublasGemmEx:%d:13", counts["cublasGemmEx"]/2)
+		clean()
+		code, stderr = p.run(t, []string{"SIFT_EMULATOR_FAIL=" + what}, with...)
+		oneError(t, what, "cuBLAS", code, stderr, undisturbed)
+	})
 	t.Run("machine", func(t *testing.T) {
 		for _, c := range []struct{ env, want string }{
 			{"SIFT_CUDA_DRIVER=/none/libcuda.so", "no driver: /none/libcuda.so: cannot open shared object file"},

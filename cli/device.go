@@ -91,7 +91,7 @@ func (v drivers) openDevice(d config.Device, use deviceUse) (*opened, error) {
 		return &opened{device: cpu.NewReference(backend.F32)}, nil
 	}
 	if d.Name == "cuda" || strings.HasPrefix(d.Name, "cuda:") {
-		return v.openCUDA(d.Name, use)
+		return v.openCUDA(d, use)
 	}
 	return v.openVulkan(d.Name, use)
 }
@@ -119,6 +119,9 @@ func openCPU(d config.Device, use deviceUse, why string) (*opened, error) {
 	if use.narrow() {
 		return nil, fault.New(fault.Device, "train.precision: %s: needs a GPU of %s, and device.name auto finds none: %s", use.precision, use.needs(), why)
 	}
+	if d.CuBLAS != "off" {
+		return nil, fault.New(fault.Device, "device.cublas: %s: needs a GPU of cuda, and device.name auto finds none: %s", d.CuBLAS, why)
+	}
 	device, err := cpu.Open(cpu.Options{Threads: d.Threads, ISA: d.ISA})
 	if err != nil {
 		return nil, err
@@ -135,13 +138,13 @@ const autoPatience = 5 * time.Second
 func (v drivers) openAuto(d config.Device, use deviceUse) (*opened, error) {
 	var passed []string
 	if v.cuda.built && use.precision != "f16" && v.present() {
-		device, why := v.autoCUDA(use)
+		device, why := v.autoCUDA(d, use)
 		if device != nil {
 			return &opened{device: device, why: "a GPU with CUDA"}, nil
 		}
 		passed = append(passed, why)
 	}
-	if use.precision == "bf16" {
+	if use.precision == "bf16" || d.CuBLAS != "off" {
 		if !v.cuda.built {
 			passed = append(passed, "this build has no CUDA")
 		} else if len(passed) == 0 {
@@ -176,8 +179,13 @@ func (u deviceUse) cuda() backend.DType {
 	return backend.F32
 }
 
+// cudaOptions are those of the device called choice.
+func cudaOptions(d config.Device, choice string, use deviceUse) cuda.Options {
+	return cuda.Options{Select: choice, Precision: use.cuda(), CuBLAS: d.CuBLAS != "off", TF32: d.CuBLAS == "tf32"}
+}
+
 // autoCUDA opens the first device that CUDA drives, or says why there is none.
-func (v drivers) autoCUDA(use deviceUse) (backend.Device, string) {
+func (v drivers) autoCUDA(d config.Device, use deviceUse) (backend.Device, string) {
 	list, err := v.cuda.list()
 	if err != nil {
 		return nil, oneLine(err.Error())
@@ -186,7 +194,7 @@ func (v drivers) autoCUDA(use deviceUse) (backend.Device, string) {
 	if i < 0 {
 		return nil, "CUDA has no device that the kernels run on"
 	}
-	device, err := v.cuda.open(cuda.Options{Select: strconv.Itoa(list[i].Index), Precision: use.cuda()})
+	device, err := v.cuda.open(cudaOptions(d, strconv.Itoa(list[i].Index), use))
 	if err != nil {
 		return nil, fmt.Sprintf("cuda:%d, %s, does not open: %v", list[i].Index, list[i].Name, err)
 	}
@@ -194,12 +202,12 @@ func (v drivers) autoCUDA(use deviceUse) (backend.Device, string) {
 }
 
 // openCUDA opens what cuda or cuda:N names.
-func (v drivers) openCUDA(name string, use deviceUse) (*opened, error) {
+func (v drivers) openCUDA(d config.Device, use deviceUse) (*opened, error) {
 	if use.precision == "f16" {
-		return nil, use.impossible(name)
+		return nil, use.impossible(d.Name)
 	}
-	_, choice, _ := strings.Cut(name, ":")
-	device, err := v.cuda.open(cuda.Options{Select: choice, Precision: use.cuda()})
+	_, choice, _ := strings.Cut(d.Name, ":")
+	device, err := v.cuda.open(cudaOptions(d, choice, use))
 	if err != nil {
 		return nil, fault.In("device.name", fault.As(fault.Device, err))
 	}
@@ -338,7 +346,7 @@ func addDeviceFlags(flags *pflag.FlagSet) {
 		case "device.name":
 			addConfigFlag(flags, "device", s, base)
 			addConfigFlag(flags, s.key, s, base)
-		case "device.threads", "device.isa":
+		case "device.threads", "device.isa", "device.cublas":
 			addConfigFlag(flags, s.key, s, base)
 		}
 	}

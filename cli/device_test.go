@@ -127,7 +127,7 @@ func TestOpenDevice(t *testing.T) {
 		{name: "tpu", want: "must be one of auto, cpu", kind: fault.Config},
 	} {
 		c.use.tuning = []byte("pinned")
-		o, err := c.g.driver().openDevice(config.Device{Name: c.name, ISA: "go"}, c.use)
+		o, err := c.g.driver().openDevice(config.Device{Name: c.name, ISA: "go", CuBLAS: "off"}, c.use)
 		if c.kind != fault.Internal {
 			if err == nil || fault.KindOf(err) != c.kind || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("%s with %+v: %v; want kind %d, %q", c.name, c.g, err, c.kind, c.want)
@@ -176,21 +176,25 @@ func TestOpenDevice(t *testing.T) {
 	for _, name := range []string{"SIFT_VULKAN_LOADER", "VK_DRIVER_FILES", "VK_ICD_FILENAMES"} {
 		t.Setenv(name, "")
 	}
-	if o, err := v.openDevice(config.Device{Name: "auto", ISA: "go"}, deviceUse{}); err != nil || o.why != "this machine shows no GPU" {
+	if _, err := v.openDevice(config.Device{Name: "auto", ISA: "go", CuBLAS: "on"}, deviceUse{}); fault.KindOf(err) != fault.Device ||
+		!strings.Contains(err.Error(), "device.cublas: on: needs a GPU of cuda, and device.name auto finds none") {
+		t.Errorf("cublas without CUDA: %v", err)
+	}
+	if o, err := v.openDevice(config.Device{Name: "auto", ISA: "go", CuBLAS: "off"}, deviceUse{}); err != nil || o.why != "this machine shows no GPU" {
 		t.Errorf("%+v, %v", o, err)
 	}
 	t.Setenv("VK_DRIVER_FILES", "/none.json")
 	v.list = func() ([]vulkan.Physical, error) { return []vulkan.Physical{software}, nil }
-	if o, err := v.openDevice(config.Device{Name: "auto", ISA: "go"}, deviceUse{}); err != nil || o.why != "Vulkan has no discrete GPU" {
+	if o, err := v.openDevice(config.Device{Name: "auto", ISA: "go", CuBLAS: "off"}, deviceUse{}); err != nil || o.why != "Vulkan has no discrete GPU" {
 		t.Errorf("%+v, %v", o, err)
 	}
 	t.Setenv("SIFT_VULKAN_LOADER", "/none.so")
 	v.list = func() ([]vulkan.Physical, error) { return nil, none }
-	if o, err := v.openDevice(config.Device{Name: "auto", ISA: "go"}, deviceUse{}); err != nil || o.why != "SIFT_VULKAN_LOADER and VK_DRIVER_FILES set, but "+none.Error() {
+	if o, err := v.openDevice(config.Device{Name: "auto", ISA: "go", CuBLAS: "off"}, deviceUse{}); err != nil || o.why != "SIFT_VULKAN_LOADER and VK_DRIVER_FILES set, but "+none.Error() {
 		t.Errorf("%+v, %v", o, err)
 	}
 	t.Setenv("SIFT_VULKAN_LOADER", "")
-	if o, err := v.openDevice(config.Device{Name: "auto", ISA: "go"}, deviceUse{}); err != nil || o.why != "VK_DRIVER_FILES set, but "+none.Error() {
+	if o, err := v.openDevice(config.Device{Name: "auto", ISA: "go", CuBLAS: "off"}, deviceUse{}); err != nil || o.why != "VK_DRIVER_FILES set, but "+none.Error() {
 		t.Errorf("%+v, %v", o, err)
 	}
 }

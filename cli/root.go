@@ -117,7 +117,7 @@ back-propagation (SIFT), and exports an ONNX file with proof that it computes th
 func completeValues(cmd *cobra.Command) {
 	for key, values := range map[string][]string{
 		"device": config.DeviceNames(), "device.name": config.DeviceNames(),
-		"device.isa": {"auto", "avx512", "avx2", "portable", "go"}, "precision": {"f32", "bf16", "f16"}, "train.precision": {"f32", "bf16", "f16"},
+		"device.isa": {"auto", "avx512", "avx2", "portable", "go"}, "device.cublas": {"off", "on", "tf32"}, "precision": {"f32", "bf16", "f16"}, "train.precision": {"f32", "bf16", "f16"},
 	} {
 		if cmd.Flags().Lookup(key) != nil {
 			_ = cmd.RegisterFlagCompletionFunc(key, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)) // fails only without the flag

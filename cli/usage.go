@@ -72,4 +72,5 @@ var usage = map[string]string{
 	"device.name":    "auto, cpu, reference, cuda or cuda:N, vulkan (the best GPU), vulkan:N (see sift devices) or vulkan:cpu (a software driver)",
 	"device.threads": "threads; 0 takes every core",
 	"device.isa":     "auto, avx512, avx2, portable or go",
+	"device.cublas":  "on cuda: off, on (cuBLAS makes matrix products; a row's last bits may depend on its batch) or tf32 (and rounds float32 operands)",
 }

@@ -114,6 +114,7 @@ type Device struct {
 	Name    string `mapstructure:"name" yaml:"name"`       // one of DeviceNames; a build may lack cuda and vulkan
 	Threads int    `mapstructure:"threads" yaml:"threads"` // 0: all cores
 	ISA     string `mapstructure:"isa" yaml:"isa"`         // auto | avx512 | avx2 | portable | go
+	CuBLAS  string `mapstructure:"cublas" yaml:"cublas"`   // off | on | tf32: whether cuBLAS makes matrix products on cuda
 }
 
 // Default returns the configuration that fine-tuning starts from.
@@ -128,7 +129,7 @@ func Default() Config {
 			DecayExclude: []string{"bias", "norm"}, Schedule: "linear", Warmup: 0.1},
 		Sift: Sift{Score: "none", ExitLayer: 1, Keep: 0.5, Reuse: true, Aggregate: "mean",
 			ScoringDropout: true, ScorePrecision: "f32", Head: "final"},
-		Device: Device{Name: "auto", ISA: "auto"},
+		Device: Device{Name: "auto", ISA: "auto", CuBLAS: "off"},
 	}
 }
 

@@ -292,6 +292,13 @@ func (d Device) Validate() error {
 		d.validateName,
 		intFrom("device.threads", d.Threads, 0),
 		oneOf("device.isa", d.ISA, "auto", "avx512", "avx2", "portable", "go"),
+		oneOf("device.cublas", d.CuBLAS, "off", "on", "tf32"),
+		func() error {
+			if kind, _, _ := strings.Cut(d.Name, ":"); d.CuBLAS != "off" && kind != "cuda" && kind != "auto" {
+				return illegal("device.cublas", d.CuBLAS, "needs cuda; device.name is "+d.Name)
+			}
+			return nil
+		},
 	)
 }
 

@@ -96,6 +96,8 @@ func TestIllegalValues(t *testing.T) {
 		{"device.name: \"vulkan:01\": must be one of auto, cpu, reference, cuda, vulkan, vulkan:cpu, or cuda:N or vulkan:N", func(c *Config) { c.Device.Name = "vulkan:01" }},
 		{"device.threads: -1", func(c *Config) { c.Device.Threads = -1 }},
 		{"device.isa: \"sse\"", func(c *Config) { c.Device.ISA = "sse" }},
+		{"device.cublas: \"yes\": must be one of off, on, tf32", func(c *Config) { c.Device.CuBLAS = "yes" }},
+		{"device.cublas: tf32: needs cuda; device.name is vulkan:1", func(c *Config) { c.Device.CuBLAS, c.Device.Name = "tf32", "vulkan:1" }},
 		{"model.path: not set", func(c *Config) { c.Model.Path = "" }},
 		{"data.train: not set", func(c *Config) { c.Data.Train = nil }},
 		{"data.valid: train.tsv", func(c *Config) { c.Data.Valid = Paths{"train.tsv"} }},

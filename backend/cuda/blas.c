@@ -8,12 +8,14 @@
 #include "blas.h"
 
 // The types and numbers are those of NVIDIA's documentation of cuBLAS.
-enum { COMPUTE_32F = 68, DEFAULT_ALGORITHM = -1, NOT_FOUND = 1 };
+enum { COMPUTE_32F = 68, COMPUTE_32F_FAST_TF32 = 77, DEFAULT_ALGORITHM = -1, NOT_FOUND = 1 };
 
 static void *library;
 static char name[256], reason[256];
 static int (*create)(void **), (*destroy)(void *), (*setStream)(void *, CUstream), (*setWorkspace)(void *, void *, size_t), (*getVersion)(void *, int *);
 static int (*gemmEx)(void *, int, int, int, int, int, const void *, const void *, int, int, const void *, int, int, const void *, void *, int, int, int, int);
+static int (*gemmBatched)(void *, int, int, int, int, int, const void *, const void *, int, int, long long, const void *, int, int, long long, const void *, void *,
+	int, int, long long, int, int, int);
 
 static void load(void) {
 	const char *given = getenv("SIFT_CUDA_CUBLAS");
@@ -38,7 +40,9 @@ static void load(void) {
 	getVersion = (int (*)(void *, int *))dlsym(library, "cublasGetVersion_v2");
 	gemmEx = (int (*)(void *, int, int, int, int, int, const void *, const void *, int, int, const void *, int, int, const void *, void *, int, int, int,
 		int))dlsym(library, "cublasGemmEx");
-	if (!create || !destroy || !setStream || !setWorkspace || !getVersion || !gemmEx) {
+	gemmBatched = (int (*)(void *, int, int, int, int, int, const void *, const void *, int, int, long long, const void *, int, int, long long, const void *,
+		void *, int, int, long long, int, int, int))dlsym(library, "cublasGemmStridedBatchedEx");
+	if (!create || !destroy || !setStream || !setWorkspace || !getVersion || !gemmEx || !gemmBatched) {
 		snprintf(reason, sizeof reason, "%s lacks functions of cuBLAS 11.2", name);
 		library = 0;
 	}
@@ -66,7 +70,11 @@ int sift_blas_destroy(CUcontext context, void *handle) { return cuCtxSetCurrent(
 int sift_blas_version(CUcontext context, void *handle, int *version) { return cuCtxSetCurrent(context) ? NOT_FOUND : getVersion(handle, version); }
 
 int sift_blas_gemm(CUcontext context, void *handle, const sift_blas_product *p) {
-	return cuCtxSetCurrent(context) ? NOT_FOUND
-	                                : gemmEx(handle, p->transA, p->transB, p->m, p->n, p->k, &p->alpha, (const void *)p->A, p->ab, p->lda, (const void *)p->B,
-	                                         p->ab, p->ldb, &p->beta, (void *)p->C, p->c, p->ldc, COMPUTE_32F, DEFAULT_ALGORITHM);
+	int compute = p->tf32 ? COMPUTE_32F_FAST_TF32 : COMPUTE_32F;
+	if (cuCtxSetCurrent(context)) return NOT_FOUND;
+	if (p->count > 1)
+		return gemmBatched(handle, p->transA, p->transB, p->m, p->n, p->k, &p->alpha, (const void *)p->A, p->ab, p->lda, p->strideA, (const void *)p->B, p->ab,
+			p->ldb, p->strideB, &p->beta, (void *)p->C, p->c, p->ldc, p->strideC, p->count, compute, DEFAULT_ALGORITHM);
+	return gemmEx(handle, p->transA, p->transB, p->m, p->n, p->k, &p->alpha, (const void *)p->A, p->ab, p->lda, (const void *)p->B, p->ab, p->ldb, &p->beta,
+		(void *)p->C, p->c, p->ldc, compute, DEFAULT_ALGORITHM);
 }

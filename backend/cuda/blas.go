@@ -25,6 +25,7 @@ type blas struct {
 	handle    unsafe.Pointer
 	workspace *buffer
 	product   C.sift_blas_product
+	products  int // so far
 }
 
 // blasLibrary returns the name of the library, or why there is none.
@@ -58,6 +59,9 @@ func (d *device) openBLAS() error {
 	if v >= 100000 {
 		d.blasName = fmt.Sprintf("cuBLAS %d.%d.%d", v/1000, v/100%10, v%100)
 	}
+	if d.tf32 {
+		d.blasName += " in TF32"
+	}
 	d.blas = b
 	return nil
 }
@@ -70,7 +74,8 @@ func (b *blas) close(d *device) error {
 }
 
 // gemm is Gemm by cuBLAS. It works on columns: C^T = op(B)^T op(A)^T. Bias, activation and Pre
-// come after, from float32 where there are any.
+// come after, from float32 where there are any. Gradients of weights are cut as piecesOf says: the
+// pieces of equal length are one batch.
 func (b *blas) gemm(d *device, a backend.GemmArgs) error {
 	if err := d.usable(); err != nil {
 		return err
@@ -84,10 +89,18 @@ func (b *blas) gemm(d *device, a backend.GemmArgs) error {
 	}
 	plain := a.Bias.Absent() && a.Pre.Absent() && a.Act == backend.Linear
 	p := &b.product
-	*p = C.sift_blas_product{transA: flag(a.TransB), transB: flag(a.TransA), m: C.int(n), n: C.int(m), k: C.int(k),
+	*p = C.sift_blas_product{transA: flag(a.TransB), transB: flag(a.TransA), m: C.int(n), n: C.int(m), k: C.int(k), count: 1,
 		ab: blasType(a.A.DType), c: blasType(a.C.DType), alpha: C.float(a.Alpha), beta: C.float(a.Beta),
 		A: C.CUdeviceptr(matrix(a.B).at), B: C.CUdeviceptr(matrix(a.A).at), C: C.CUdeviceptr(matrix(a.C).at),
 		lda: C.int(max(a.B.Stride, 1)), ldb: C.int(max(a.A.Stride, 1)), ldc: C.int(a.C.Stride)}
+	if d.tf32 && a.A.DType == backend.F32 {
+		p.tf32 = 1
+	}
+	if a.TransA && !a.TransB {
+		if pieces, terms := piecesOf(m, n, k); pieces > 1 {
+			return b.inPieces(d, a, k, pieces, terms)
+		}
+	}
 	from := matrix(a.C)
 	if !plain && a.C.DType != backend.F32 {
 		// One rounding, after the epilogue.
@@ -103,24 +116,8 @@ func (b *blas) gemm(d *device, a backend.GemmArgs) error {
 			}
 		}
 	}
-	if err := d.flush(); err != nil {
+	if err := b.multiply(d); err != nil || plain {
 		return err
-	}
-	if d.profile != nil {
-		if err := d.profile.begin(d, "cublas_gemm"); err != nil {
-			return err
-		}
-	}
-	if r := C.sift_blas_gemm(cContext(d.context), b.handle, p); r != 0 {
-		return none("cuBLAS: product of %d x %d x %d: status %d", m, n, k, int(r))
-	}
-	if d.profile != nil {
-		if err := d.profile.end(d); err != nil {
-			return err
-		}
-	}
-	if plain {
-		return nil
 	}
 	e := (*C.EpilogueParams)(d.params())
 	e.to, e.pre, e.from, e.bias = matrix(a.C), matrix(a.Pre), from, matrix(a.Bias).at
@@ -130,6 +127,59 @@ func (b *blas) gemm(d *device, a backend.GemmArgs) error {
 		name = "epilogue_bf16"
 	}
 	return d.launch(name, m, (n+255)/256, 1, 256, 0)
+}
+
+// inPieces makes sums of `terms` of the k rows of A and B each, in float32, and adds them up in
+// ascending order with the rest of a.
+func (b *blas) inPieces(d *device, a backend.GemmArgs, k, pieces, terms int) error {
+	m, n := a.C.Rows, a.C.Cols
+	part, err := d.scratch(4 * int64(pieces) * int64(m) * int64(n))
+	if err != nil {
+		return err
+	}
+	p := &b.product
+	p.alpha, p.beta, p.c, p.C, p.ldc = 1, 0, C.SIFT_BLAS_F32, C.CUdeviceptr(part), C.int(n)
+	p.strideA, p.strideB, p.strideC = C.longlong(terms)*C.longlong(p.lda), C.longlong(terms)*C.longlong(p.ldb), C.longlong(m)*C.longlong(n)
+	p.k, p.count = C.int(terms), C.int(k/terms)
+	if err := b.multiply(d); err != nil {
+		return err
+	}
+	if rest := k % terms; rest > 0 {
+		size := C.CUdeviceptr(a.A.DType.Size())
+		p.A += C.CUdeviceptr(p.count) * C.CUdeviceptr(p.strideA) * size
+		p.B += C.CUdeviceptr(p.count) * C.CUdeviceptr(p.strideB) * size
+		p.C += C.CUdeviceptr(p.count) * C.CUdeviceptr(p.strideC) * 4
+		p.k, p.count = C.int(rest), 1
+		if err := b.multiply(d); err != nil {
+			return err
+		}
+	}
+	d.gemmParams(a, m, n, k, pieces, terms, part)
+	return d.launch(typed(a.C.DType, "gemm_sum_f32", "gemm_sum_bf16"), m, blocks256(quads(n)), 1, 256, 0)
+}
+
+// multiply enqueues b.product.
+func (b *blas) multiply(d *device) error {
+	if err := d.flush(); err != nil {
+		return err
+	}
+	p, name := &b.product, "cublas_gemm"
+	if p.count > 1 {
+		name = "cublas_gemm_batched"
+	}
+	if d.profile != nil {
+		if err := d.profile.begin(d, name); err != nil {
+			return err
+		}
+	}
+	if r := C.sift_blas_gemm(cContext(d.context), b.handle, p); r != 0 {
+		return none("cuBLAS: product of %d x %d x %d: status %d", int(p.n), int(p.m), int(p.k), int(r))
+	}
+	b.products += int(p.count)
+	if d.profile != nil {
+		return d.profile.end(d)
+	}
+	return nil
 }
 
 func blasType(t backend.DType) C.int {

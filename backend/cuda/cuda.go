@@ -21,6 +21,8 @@ type Options struct {
 	// CuBLAS hands matrix products to cuBLAS, which must be installed. A row's last bits may
 	// then depend on how many rows there are.
 	CuBLAS bool
+	// TF32 lets cuBLAS round float32 operands to 10 bits of fraction, which tensor cores multiply.
+	TF32 bool
 }
 
 // Physical describes a device that could be opened, or why it cannot be.

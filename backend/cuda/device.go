@@ -123,6 +123,7 @@ type gpu struct {
 	pools   bool      // memory comes from the driver's pool, in the order of a queue
 
 	blasName string // empty: products go to own kernels
+	tf32     bool
 	retained bool
 	gone     error // why the device is lost
 }
@@ -172,6 +173,7 @@ func Open(o Options) (backend.Device, error) {
 	}
 	d := &device{gpu: &gpu{physical: list[index], act: backend.F32, modules: map[string]cu.Module{}, kernels: map[string]*kernel{},
 		buffers: map[*buffer]bool{}, slots: map[*slot]bool{}}}
+	d.tf32 = o.TF32
 	switch o.Precision {
 	case backend.None, backend.F32:
 	case backend.BF16:
