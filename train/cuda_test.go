@@ -74,8 +74,8 @@ func TestCUDAResumes(t *testing.T) {
 }
 
 // TestCUDAScoresBeside: without reuse the next update is scored on a second queue while the
-// optimiser goes on. Whatever the queues do first, the weights are those of steps that
-// reuse the prefix, bit for bit; and the run is interrupted and taken up with the same bits.
+// optimiser goes on. Whatever the queues and threads do first, the weights are those of steps
+// that reuse the prefix, bit for bit; and the run is interrupted and taken up with the same bits.
 func TestCUDAScoresBeside(t *testing.T) {
 	cfg := onCUDA(tinyPretraining(t), "f32")
 	cfg.Train.Updates, cfg.Train.EvaluateEvery, cfg.Data.ValidShare, cfg.Train.Accumulate = 12, 5, 0.01, 2
@@ -94,6 +94,7 @@ func TestCUDAScoresBeside(t *testing.T) {
 		t.Error("scoring beside gives other weights, moments or selections than scoring before")
 	}
 	t.Setenv("SIFT_EMULATOR_STREAMS", "early")
+	t.Setenv("SIFT_EMULATOR_ORDER", "shuffled") // of the threads of every kernel
 	finish(t, run("early"), 12).same(t, "early", late)
 	resumesTheSame(t, cfg, func([]byte) backend.Device { return cudaDevice(t, backend.F32) })
 }

@@ -3,7 +3,6 @@
 package cuda
 
 import (
-	"fmt"
 	"math"
 	"slices"
 	"testing"
@@ -104,7 +103,7 @@ func TestGraphs(t *testing.T) {
 		t.Errorf("steps 0 and %d compute the same: nothing changes", i+1)
 	}
 	// Four segments a step: three repeat but where rows change, the last never does.
-	t.Log(fmt.Sprintf("%d of %d segments were graphs", whole, launches))
+	t.Logf("%d of %d segments were graphs", whole, launches)
 	if launches != 14*4 || whole < 18 || whole > 3*14 {
 		t.Errorf("%d of %d segments were graphs", whole, launches)
 	}
