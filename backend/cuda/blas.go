@@ -73,8 +73,19 @@ func (b *blas) close(d *device) error {
 	return nil
 }
 
+// takes reports whether cuBLAS makes a product. Those of bfloat16 that have a bias, an activation
+// or Pre stay with own kernels, which do all that on the way: after cuBLAS it would be another
+// pass over memory, which costs what cuBLAS gains.
+func (b *blas) takes(a backend.GemmArgs) bool {
+	return b != nil && (a.A.DType == backend.F32 || plain(a))
+}
+
+func plain(a backend.GemmArgs) bool {
+	return a.Bias.Absent() && a.Pre.Absent() && a.Act == backend.Linear
+}
+
 // gemm is Gemm by cuBLAS. It works on columns: C^T = op(B)^T op(A)^T. Bias, activation and Pre
-// come after, from float32 where there are any. Gradients of weights are cut as piecesOf says: the
+// come after. Gradients of weights are cut as piecesOf says: the
 // pieces of equal length are one batch.
 func (b *blas) gemm(d *device, a backend.GemmArgs) error {
 	if err := d.usable(); err != nil {
@@ -87,7 +98,6 @@ func (b *blas) gemm(d *device, a backend.GemmArgs) error {
 	if m == 0 || n == 0 {
 		return nil
 	}
-	plain := a.Bias.Absent() && a.Pre.Absent() && a.Act == backend.Linear
 	p := &b.product
 	*p = C.sift_blas_product{transA: flag(a.TransB), transB: flag(a.TransA), m: C.int(n), n: C.int(m), k: C.int(k), count: 1,
 		ab: blasType(a.A.DType), c: blasType(a.C.DType), alpha: C.float(a.Alpha), beta: C.float(a.Beta),
@@ -101,32 +111,13 @@ func (b *blas) gemm(d *device, a backend.GemmArgs) error {
 			return b.inPieces(d, a, k, pieces, terms)
 		}
 	}
-	from := matrix(a.C)
-	if !plain && a.C.DType != backend.F32 {
-		// One rounding, after the epilogue.
-		at, err := d.scratch(4 * int64(m) * int64(n))
-		if err != nil {
-			return err
-		}
-		from = C.Matrix{at: at, stride: C.i64(n)}
-		p.C, p.ldc, p.c = C.CUdeviceptr(at), C.int(n), C.SIFT_BLAS_F32
-		if a.Beta != 0 {
-			if err := d.Convert(d.view(at, m, n), a.C); err != nil {
-				return err
-			}
-		}
-	}
-	if err := b.multiply(d); err != nil || plain {
+	if err := b.multiply(d); err != nil || plain(a) {
 		return err
 	}
 	e := (*C.EpilogueParams)(d.params())
-	e.to, e.pre, e.from, e.bias = matrix(a.C), matrix(a.Pre), from, matrix(a.Bias).at
+	e.to, e.pre, e.bias = matrix(a.C), matrix(a.Pre), matrix(a.Bias).at
 	e.rows, e.cols, e.act = C.i32(m), C.i32(n), C.u32(a.Act)
-	name := "epilogue_f32"
-	if a.C.DType == backend.BF16 {
-		name = "epilogue_bf16"
-	}
-	return d.launch(name, m, (n+255)/256, 1, 256, 0)
+	return d.launch("epilogue", m, (n+255)/256, 1, 256, 0)
 }
 
 // inPieces makes sums of `terms` of the k rows of A and B each, in float32, and adds them up in
@@ -194,12 +185,4 @@ func flag(b bool) C.int {
 		return 1
 	}
 	return 0
-}
-
-// view is float32 scratch as a tensor.
-func (d *device) view(at C.u64, rows, cols int) backend.Tensor {
-	off := (int64(at) - int64(d.working.at)) / 4
-	t := backend.NewTensor(d.working, backend.F32, rows, cols)
-	t.Off = int(off)
-	return t
 }

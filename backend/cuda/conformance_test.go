@@ -68,7 +68,7 @@ func TestCuBLASPieces(t *testing.T) {
 	}{
 		{backend.F32, backend.F32, false, 2 * leastTerms}, {backend.F32, backend.F32, false, 2*leastTerms + 70},
 		{backend.BF16, backend.F32, false, 3*leastTerms + 5}, {backend.BF16, backend.BF16, false, 2*leastTerms + 70},
-		{backend.F32, backend.F32, true, 2*leastTerms + 70},
+		{backend.F32, backend.F32, true, 2*leastTerms + 70}, {backend.BF16, backend.F32, false, 100}, {backend.BF16, backend.BF16, false, 100},
 	} {
 		d := withCuBLAS(t, Options{Precision: c.in, TF32: c.tf32})
 		defer d.Close()
@@ -81,7 +81,7 @@ func TestCuBLASPieces(t *testing.T) {
 		if err := d.Gemm(g); err != nil {
 			t.Fatal(err)
 		}
-		if pieces, _ := piecesOf(m, n, c.k); pieces < 2 || d.blas.products-before != pieces {
+		if pieces, _ := piecesOf(m, n, c.k); (pieces < 2) != (c.k < 2*leastTerms) || d.blas.products-before != pieces {
 			t.Errorf("%v: %d products for %d pieces", c, d.blas.products-before, pieces)
 		}
 		tf32 := func(x float64) float64 {

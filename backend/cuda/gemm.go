@@ -83,7 +83,7 @@ func (d *device) gemm(a backend.GemmArgs, side int) error {
 	if err := d.own("gemm", a.C, a.A, a.B, a.Bias, a.Pre); err != nil {
 		return err
 	}
-	if d.blas != nil {
+	if d.blas.takes(a) {
 		return d.blas.gemm(d, a)
 	}
 	m, n, k := a.C.Rows, a.C.Cols, a.A.Cols
