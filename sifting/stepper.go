@@ -228,10 +228,10 @@ func (s *Stepper) Start(b *bert.Batch, a StepArgs) (*Flight, error) {
 	if err := s.main.Heads(layers, s.m.Objective(), scale); err != nil {
 		return nil, err
 	}
-	s.m.Fetch(f.losses)
 	if err := s.main.Backward(); err != nil {
 		return nil, err
 	}
+	s.m.Fetch(f.losses)
 	r.FLOPs = s.m.Config().StepFLOPs(batch)
 	r.Kept, r.KeptRows, r.KeptIndex = batch.Seqs, batch.Rows, s.kept
 	f.counts = countsOf(batch)

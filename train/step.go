@@ -218,54 +218,68 @@ type updateSums struct {
 }
 
 // accumulate enqueues the micro-batches of t.draws, which leave the mean of their gradients,
-// times the loss scale, in the model. It lands the update before, at the latest when it
-// has enqueued the first, and adds up the results of all but the last.
+// times the loss scale, in the model. It lands the update before, and adds up the results of
+// all but the last. A device that queues is given the next scores, or without a selection the
+// whole next micro-batch, before results are waited for.
 func (t *trainer) accumulate(f *flight) error {
 	f.sum = updateSums{micro: len(t.draws)}
 	for micro, d := range t.draws {
-		if micro > 0 {
+		if !t.defers {
 			if err := f.add(); err != nil {
 				return err
 			}
 		}
-		b := t.packer.Batch()
+		args, b := t.place(f.m.Update, micro), t.packer.Batch()
 		if t.ahead != f.m.Update || micro > 0 {
 			var err error
 			if b, err = t.pack(d); err != nil {
 				return err
 			}
-			if err := t.stepper.Score(b, t.place(f.m.Update, micro)); err != nil {
+			if err := t.stepper.Score(b, args); err != nil {
 				return err
 			}
 		}
 		if f.m.Selecting {
-			if err := t.land(); err != nil {
+			if err := t.catchUp(f); err != nil {
 				return err
 			}
 		}
-		var err error
-		if f.last, err = t.stepper.Start(b, t.place(f.m.Update, micro)); err != nil {
+		next, err := t.stepper.Start(b, args)
+		if err != nil {
 			// The caller names the update, with the run before it.
 			return trimmed(err, fmt.Sprintf("update %d: ", f.m.Update))
 		}
-		if err := t.land(); err != nil {
+		if err := t.catchUp(f); err != nil {
 			return err
 		}
-		if drawn, kept := f.last.Drawn(); drawn != d.n || kept != d.keep && t.cfg.Sift.Replay == "" {
+		if drawn, kept := next.Drawn(); drawn != d.n || kept != d.keep && t.cfg.Sift.Replay == "" {
 			return fault.New(fault.Internal, "drew %d and kept %d, planned %d and %d", drawn, kept, d.n, d.keep)
 		}
+		f.last = next
 		f.sum.drawn += d.n
 	}
 	return nil
 }
 
-// add waits for the last micro-batch and adds its results to the sums.
+// catchUp lands the update before f, or adds up f's results so far.
+func (t *trainer) catchUp(f *flight) error {
+	if err := t.land(); err != nil {
+		return err
+	}
+	return f.add()
+}
+
+// add waits for the last micro-batch, unless it is in the sums already, and adds its results.
 func (f *flight) add() error {
+	if f.last == nil {
+		return nil
+	}
 	sum := &f.sum
 	r, err := f.last.Wait()
 	if err != nil {
 		return trimmed(err, fmt.Sprintf("update %d: ", f.m.Update))
 	}
+	f.last = nil
 	sum.kept += r.Loss
 	if r.Scored {
 		sum.scored = true
