@@ -26,6 +26,13 @@ type Profiler interface {
 	StopProfile() (Profile, error)
 }
 
+// Rated is a Device whose peak follows from its data.
+type Rated interface {
+	// Peak returns the operations a second, in 1e9, that products of activations could reach, two
+	// for a multiply-add, and by what; 0 if that is not known.
+	Peak() (gflops float64, by string)
+}
+
 // Tuned is a Device that chose kernels by measuring them. The text names the choices; a
 // device opened with it computes with the same ones.
 type Tuned interface {

@@ -31,13 +31,13 @@ multiply-add loops reach on the same cores in the same run.`,
   sift bench step --layers 12 --hidden 768 --heads 12 --batch 8 --length 128`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return fault.New(fault.Usage, "sift bench %s: unknown; gemm, step, suite and peak are known", args[0])
+				return fault.New(fault.Usage, "sift bench %s: unknown; gemm, attention, step, suite and peak are known", args[0])
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(benchPeakCommand(t), benchGemmCommand(t), benchStepCommand(t), benchSuiteCommand(t))
+	cmd.AddCommand(benchPeakCommand(t), benchGemmCommand(t), benchAttentionCommand(t), benchStepCommand(t), benchSuiteCommand(t))
 	return cmd
 }
 
@@ -60,7 +60,8 @@ func benchDevice(cmd *cobra.Command, precision string) (*opened, float64, error)
 	return o, peak, nil
 }
 
-// peak measures the multiply-add peak of the processor that the device computes on.
+// peak measures the multiply-add peak of the processor that the device computes on, or returns
+// what a device of its own is rated at.
 func (o *opened) peak() (gflops float64, err error) {
 	info := o.device.Info()
 	switch {
@@ -71,8 +72,13 @@ func (o *opened) peak() (gflops float64, err error) {
 			return 0, nil // no C kernels in this build
 		}
 		return gflops, err
-	case info.Kind != "cpu" || info.ISA == "go":
-		return 0, nil // a device of its own; or no C kernels, so no C peak loop
+	case info.Kind != "cpu":
+		if r, ok := o.device.(backend.Rated); ok {
+			gflops, o.rated = r.Peak()
+		}
+		return gflops, nil
+	case info.ISA == "go":
+		return 0, nil // no C kernels, so no C peak loop
 	}
 	return cpu.Peak(info.Threads, info.ISA)
 }
@@ -85,6 +91,8 @@ func (o *opened) peakLine(peak float64) string {
 		return fmt.Sprintf("%s, %s", info.Name, info.Description)
 	case o.software:
 		return fmt.Sprintf("%s, %s; peak of the processor %.1f GFLOP/s", info.Name, info.Description, peak)
+	case o.rated != "":
+		return fmt.Sprintf("%s, %s; nominal peak %.1f GFLOP/s, %s", info.Name, info.Description, peak, o.rated)
 	}
 	return fmt.Sprintf("peak %.1f GFLOP/s (%s, %s)", peak, info.ISA, counted(info.Threads, "thread"))
 }
@@ -194,7 +202,8 @@ func benchGemmCommand(t *terminal) *cobra.Command {
 		Short: "Time the matrix products of a BERT step.",
 		Long: `Time the matrix products of a BERT step, or one product given as --size MxNxK. The median of
 several runs is shown, as a share of the multiply-add peak of the processor measured just before,
-where it is the processor that computes: device cpu, or a software driver of Vulkan.`,
+where it is the processor that computes (device cpu, or a software driver of Vulkan), or of the peak that
+follows from a GPU's data where CUDA gives them.`,
 		Example: `  sift bench gemm --preset bert-base --batch 8 --length 128
   sift bench gemm --size 1024x3072x768 --json`,
 		Args: noArguments,
@@ -245,7 +254,7 @@ where it is the processor that computes: device cpu, or a software driver of Vul
 			DType         string  `json:"dtype"`
 			MedianSeconds float64 `json:"median_seconds"`
 			GFLOPS        float64 `json:"gflops"`
-			ShareOfPeak   float64 `json:"share_of_peak"` // of the processor; 0 on a device of its own
+			ShareOfPeak   float64 `json:"share_of_peak"` // of the processor or a GPU's nominal one; 0: not known
 		}
 		var results []result
 		if !t.json {

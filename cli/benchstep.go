@@ -23,7 +23,7 @@ func benchStepCommand(t *terminal) *cobra.Command {
 		Long: `Time whole training steps of a BERT with random data: masked-LM and next-sentence loss with 15% of
 the tokens labelled, backward pass, clipping and AdamW. The operations counted are the necessary ones
 of the sequences back-propagated; the share is of the multiply-add peak of the processor measured
-just before, where it is the processor that computes. With --profile a table says which kernels of the
+just before, where it is the processor that computes, or of the peak that follows from a GPU's data. With --profile a table says which kernels of the
 device an update spends its time in, and how much goes to recording, submitting and waiting.`,
 		Example: `  sift bench step --preset bert-base --batch 8 --length 128
   sift bench step --preset bert-tiny --device vulkan --profile
@@ -108,7 +108,9 @@ device an update spends its time in, and how much goes to recording, submitting 
 			result.FLOPs / seconds / 1e9, peak, 0, peakMemory(), result.DeviceBytes,
 			size.layers, size.hidden, size.heads, size.intermediate, size.vocab, size.batch, size.length, size.precision, result.Parameters, result.Drawn, result.Kept, device.Info().ISA, device.Info().Threads, device.Info().Name, nil}
 		if result.QueuedSeconds != nil {
+			// A run queues, so this is its pace.
 			out.QueuedSeconds = median(result.QueuedSeconds)
+			out.TokensPerSecond, out.GFLOPS = float64(result.KeptRows)/out.QueuedSeconds, result.FLOPs/out.QueuedSeconds/1e9
 		}
 		if profile {
 			out.Profile = newProfileReport(result.Profile)
@@ -122,9 +124,12 @@ device an update spends its time in, and how much goes to recording, submitting 
 		share, table, queued := "", "", ""
 		if peak > 0 {
 			share = fmt.Sprintf(", %.1f%% of the peak of %.1f GFLOP/s", 100*out.ShareOfPeak, peak)
+			if o.rated != "" {
+				share = fmt.Sprintf(", %.1f%% of the nominal %.1f GFLOP/s (%s)", 100*out.ShareOfPeak, peak, o.rated)
+			}
 		}
 		if out.QueuedSeconds > 0 {
-			queued = fmt.Sprintf("\nqueued    %8.1f ms an update that begins before the last has reported, %.0f tokens/s", out.QueuedSeconds*1e3, float64(result.KeptRows)/out.QueuedSeconds)
+			queued = fmt.Sprintf("\nqueued    %8.1f ms an update that begins before the last has reported, as in a run: what tokens/s and work are of", out.QueuedSeconds*1e3)
 		}
 		if out.Profile != nil {
 			table = out.Profile.text()

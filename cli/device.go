@@ -26,6 +26,7 @@ type opened struct {
 	why      string           // why auto took it; empty where it was named
 	software bool             // a Vulkan driver that runs on the processor
 	physical *vulkan.Physical // of a Vulkan device that was chosen from the list
+	rated    string           // by what the peak of a device of its own is reached
 }
 
 // deviceUse is what a device is opened for beside its name.

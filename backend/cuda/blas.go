@@ -56,9 +56,6 @@ func (d *device) openBLAS() error {
 	}
 	v := int(version)
 	d.blasName = fmt.Sprintf("cuBLAS %d.%d.%d", v/10000, v/100%100, v%100)
-	if v >= 100000 {
-		d.blasName = fmt.Sprintf("cuBLAS %d.%d.%d", v/1000, v/100%10, v%100)
-	}
 	if d.tf32 {
 		d.blasName += " in TF32"
 	}

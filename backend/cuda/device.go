@@ -113,6 +113,7 @@ type gpu struct {
 	context         cu.CUContext
 	act             backend.DType // of activations
 	multiprocessors int
+	capability      int // 80 for 8.0
 
 	modules map[string]cu.Module // by file
 	kernels map[string]*kernel
@@ -198,6 +199,10 @@ func (d *device) setup(o Options) (err error) {
 		return d.failed("make a context", err)
 	}
 	d.retained = true
+	var major, minor int
+	if _, err := fmt.Sscanf(d.physical.Capability, "%d.%d", &major, &minor); err == nil {
+		d.capability = 10*major + minor
+	}
 	if d.multiprocessors, err = d.handle.Attribute(cu.MultiprocessorCount); err != nil {
 		return d.failed("count multiprocessors", err)
 	}
