@@ -419,7 +419,7 @@ func TestBadCommandLines(t *testing.T) {
 		{"debug grads --model " + model + " --batch /dev/zero --out DIR/g", 66, "not a regular file"},
 		{"bench step --keep 0 --score loss", 64, "--keep"},
 		{"verify " + model + " --atol -1", 64, "--atol"},
-		{"bench frob", 64, "gemm, step, suite and peak"},
+		{"bench frob", 64, "gemm, attention, step, suite and peak"},
 		{"bench gemm --size 3x4", 64, "MxNxK"},
 		{"bench step --layers 0", 64, "--layers"},
 		{"bench step --hidden 30 --heads 4", 64, "heads"},
