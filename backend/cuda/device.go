@@ -321,15 +321,11 @@ func (d *device) release(more func(note func(what string, err error))) error {
 		return err
 	}
 	defer d.leave()
-	var first error
-	note := func(what string, err error) {
-		if err != nil && first == nil {
-			first = d.failed(what, err)
-		}
-	}
+	n := notes{gpu: d.gpu}
+	note := n.note
 	if d.stream != cu.NoStream {
 		if err := d.flush(); err != nil {
-			first = err
+			n.first = err
 		}
 		note("wait", d.stream.Synchronize())
 	}
@@ -337,8 +333,8 @@ func (d *device) release(more func(note func(what string, err error))) error {
 		d.profile.free(note)
 	}
 	if d.blas != nil {
-		if err := d.blas.close(d); err != nil && first == nil {
-			first = err
+		if err := d.blas.close(d); err != nil && n.first == nil {
+			n.first = err
 		}
 		d.free(d.blas.workspace, note)
 	}
@@ -367,7 +363,7 @@ func (d *device) release(more func(note func(what string, err error))) error {
 	if d.stream != cu.NoStream {
 		note("destroy the stream", d.stream.Destroy())
 	}
-	return first
+	return n.first
 }
 
 // freeAll returns what the queues share.

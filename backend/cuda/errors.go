@@ -95,3 +95,15 @@ func (d *device) usable() error {
 	}
 	return nil
 }
+
+// notes keep the first error of several calls that are all made.
+type notes struct {
+	gpu   *gpu
+	first error
+}
+
+func (n *notes) note(what string, err error) {
+	if err != nil && n.first == nil {
+		n.first = n.gpu.failed(what, err)
+	}
+}

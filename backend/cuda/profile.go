@@ -97,13 +97,9 @@ func (p *profile) over(d *device) error {
 		return err
 	}
 	defer d.leave()
-	var first error
-	p.free(func(what string, err error) {
-		if err != nil && first == nil {
-			first = d.failed(what, err)
-		}
-	})
-	return first
+	n := notes{gpu: d.gpu}
+	p.free(n.note)
+	return n.first
 }
 
 // StartProfile times every kernel of all queues from now on with two events.

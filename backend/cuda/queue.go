@@ -107,8 +107,7 @@ func (s *slot) Start(queue backend.Device, src backend.Tensor) error {
 		return err
 	}
 	defer d.leave()
-	at := src.Buf.(*buffer).at + cu.DevicePtr(int64(src.Off)*int64(src.DType.Size()))
-	if err := cu.MemcpyDtoHAsync(s.host, at, bytes, d.stream); err != nil {
+	if err := cu.MemcpyDtoHAsync(s.host, cu.DevicePtr(matrix(src).at), bytes, d.stream); err != nil {
 		return d.failed("copy from the device", err)
 	}
 	if err := cu.MemcpyDtoHAsync(unsafe.Add(s.host, s.size), d.statusBuffer.at, statusBytes, d.stream); err != nil {
@@ -157,17 +156,12 @@ func (s *slot) Free() error {
 		return err
 	}
 	defer d.leave()
-	var first error
-	note := func(what string, err error) {
-		if err != nil && first == nil {
-			first = g.failed(what, err)
-		}
-	}
+	n := notes{gpu: g}
 	if s.queue != nil {
-		note("wait", s.done.Synchronize())
+		n.note("wait", s.done.Synchronize())
 	}
-	s.release(note)
-	return first
+	s.release(n.note)
+	return n.first
 }
 
 func (s *slot) release(note func(what string, err error)) {

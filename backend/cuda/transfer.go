@@ -130,7 +130,7 @@ func upload[S number](d *device, dst backend.Tensor, src []S) error {
 	}
 	defer d.leave()
 	size := int64(dst.DType.Size())
-	at := dst.Buf.(*buffer).at + cu.DevicePtr(int64(dst.Off)*size)
+	at := cu.DevicePtr(matrix(dst).at)
 	for len(src) > 0 {
 		n := min(int64(len(src)), partBytes/size)
 		p, err := d.room(n * size)
@@ -165,7 +165,7 @@ func download[D number](d *device, dst []D, src backend.Tensor) error {
 	}
 	defer d.leave()
 	size := int64(src.DType.Size())
-	at := src.Buf.(*buffer).at + cu.DevicePtr(int64(src.Off)*size)
+	at := cu.DevicePtr(matrix(src).at)
 	for len(dst) > 0 {
 		n := min(int64(len(dst)), partBytes/size)
 		p, err := d.room(n * size)
