@@ -32,7 +32,8 @@ type trained struct {
 	nonFinite bool            // weights may be NaN or infinite
 }
 
-// checkAgainst compares the ONNX file at path with the engine.
+// checkAgainst compares the ONNX file at path with the engine, which computes in float32: TF32 is
+// further from it than the comparison tolerates.
 func checkAgainst(ctx context.Context, d config.Device, use deviceUse, path string, model trained, opt verify.Options) (*verify.Certificate, error) {
 	f, match, err := openModel(path, model.nonFinite)
 	if err != nil {
@@ -48,6 +49,10 @@ func checkAgainst(ctx context.Context, d config.Device, use deviceUse, path stri
 		model.name, model.config, model.weights = "the engine with the file's own weights", match.Config, stored
 	} else if rounded, err = asStored(match, model.weights, stored); err != nil {
 		return nil, fault.In(path, err)
+	}
+	tf32 := d.CuBLAS == "tf32"
+	if tf32 {
+		d.CuBLAS = "on"
 	}
 	o, err := openDevice(d, use)
 	if err != nil {
@@ -70,6 +75,9 @@ func checkAgainst(ctx context.Context, d config.Device, use deviceUse, path stri
 	c, err := verify.Run(ctx, opt)
 	if err == nil && rounded != "" {
 		c.Notes = append(c.Notes, rounded)
+	}
+	if err == nil && tf32 {
+		c.Notes = append(c.Notes, tf32Note)
 	}
 	return c, err
 }
@@ -112,6 +120,9 @@ var precisionNotes = map[string]string{
 	"bf16": "trained with train.precision bf16: activations were bfloat16, weights and sums float32; the comparison computes in float32",
 	"f16":  "trained with train.precision f16: the operands of matrix products were rounded to float16, weights and sums were float32; the comparison computes in float32",
 }
+
+// tf32Note is what a certificate says where device.cublas is tf32.
+const tf32Note = "device.cublas is tf32, which rounds float32 operands of matrix products to 10 bits of fraction in training; the comparison does not round them"
 
 // runEndBudget keeps the check at the end of a run to some seconds; sift verify tries more.
 const runEndBudget = verify.DefaultBudget / 5

@@ -39,6 +39,50 @@ func TestFinetuneOnCUDA(t *testing.T) {
 	finetuneOn(t, "cuda", []precisionCase{{"f32", "", 1e-5, nil}, {"bf16", "bfloat16", 3e-2, nil}})
 }
 
+// TestCuBLASOnCUDA: with products by cuBLAS, and in TF32, a run says so, its export is proved in
+// float32 like any other, and a resumed run may not change the setting.
+func TestCuBLASOnCUDA(t *testing.T) {
+	needCUDA(t)
+	if os.Getenv("SIFT_CUDA_CUBLAS") == "" && os.Getenv("SIFT_REQUIRE_CUDA") != "1" {
+		t.Skip("SIFT_CUDA_CUBLAS is not set")
+	}
+	model := fixtures + "encoder-op14-fold-dynamic.onnx"
+	dir := toyTask(t, 41)
+	in := func(name string) string { return filepath.Join(dir, name) }
+	for _, c := range []struct{ cublas, precision, says, note, other string }{
+		{"on", "f32", "products by cuBLAS ", "", "tf32"},
+		{"tf32", "f32", " in TF32", tf32Note, "on"},
+		{"tf32", "bf16", " in TF32", tf32Note, "off"},
+	} {
+		what := c.cublas + " " + c.precision
+		out := in(c.cublas + c.precision)
+		code, stdout, stderr := run("finetune", "--out", out, "--model", model, "--tokenizer", in("vocab.txt"), "--train", in("train.tsv"),
+			"--valid", in("valid.tsv"), "--task.text_column", "text", "--task.label_column", "label", "--task.max_length", "12", "--train.micro_batch", "8",
+			"--optimizer.lr", "1e-2", "--train.updates", "4", "--sift.score", "loss", "--device", "cuda", "--device.cublas", c.cublas,
+			"--train.precision", c.precision, "--sift.score_precision", c.precision)
+		if code != 0 || !strings.Contains(stderr, c.says) || !strings.Contains(stderr, "export agrees with the trained model") {
+			t.Fatalf("%s: exit %d: %s%s", what, code, stdout, stderr)
+		}
+		data, err := os.ReadFile(filepath.Join(out, "certificate.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(data), c.note) || c.note == "" && strings.Contains(string(data), tf32Note) {
+			t.Errorf("%s: certificate %s", what, data)
+		}
+		if code, stdout, stderr := run("verify", filepath.Join(out, "model", "model.onnx"), "--device", "cuda", "--device.cublas", c.cublas); code != 0 {
+			t.Errorf("%s: verify: exit %d: %s%s", what, code, stdout, stderr)
+		}
+		if code, _, stderr := run("finetune", "--resume", "--out", out); code != 0 {
+			t.Errorf("%s: resumed: exit %d: %s", what, code, stderr)
+		}
+		want := "device.cublas is " + c.other + ", was " + c.cublas
+		if code, _, stderr := run("finetune", "--resume", "--out", out, "--device.cublas", c.other); code != 78 || !strings.Contains(stderr, want) {
+			t.Errorf("%s: resumed with %s: exit %d: %s", what, c.other, code, stderr)
+		}
+	}
+}
+
 // disturbed is the built program with a directory that has a task. The emulator makes calls fail.
 type disturbed struct {
 	path, dir, report string
