@@ -250,6 +250,34 @@ func TestChangedDataOnResume(t *testing.T) {
 	}
 }
 
+// TestOlderRun: a run from before device.cublas goes on with the program's own products, as it began.
+func TestOlderRun(t *testing.T) {
+	dir, cfg := writeFixture(t)
+	dev := cpu.NewReference(backend.F32)
+	defer dev.Close()
+	out := filepath.Join(dir, "run")
+	if _, err := Finetune(context.Background(), cfg, RunOptions{Out: out, Device: dev}); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(out, configName)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	older := strings.Replace(string(data), "    cublas: \"off\"\n", "", 1)
+	if older == string(data) {
+		t.Fatalf("no device.cublas in %s", data)
+	}
+	write(t, path, older)
+	again, err := RunConfig(out)
+	if err != nil || !reflect.DeepEqual(again.Device, cfg.Device) {
+		t.Fatalf("%+v, want %+v; %v", again.Device, cfg.Device, err)
+	}
+	if _, err := Finetune(context.Background(), again, RunOptions{Out: out, Resume: true, Device: dev}); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestOpenRefuses(t *testing.T) {
 	_, err := Open("absent", OpenOptions{})
 	wantKind(t, err, fault.Missing, "absent")

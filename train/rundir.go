@@ -120,7 +120,7 @@ func readRunConfig(dir string) (config.Config, error) {
 
 // parseConfig decodes a resolved configuration; path is for errors.
 func parseConfig(path string, data []byte) (config.Config, error) {
-	var c config.Config
+	c := config.Config{Device: config.Device{CuBLAS: config.Default().Device.CuBLAS}} // of runs older than the key
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	decoder.KnownFields(true)
 	if err := decoder.Decode(&c); err != nil {
