@@ -54,13 +54,23 @@ func (d *device) openBLAS() error {
 	if r := C.sift_blas_version(cContext(d.context), b.handle, &version); r != 0 {
 		return none("%s does not start: status %d", name, int(r))
 	}
-	v := int(version)
-	d.blasName = fmt.Sprintf("cuBLAS %d.%d.%d", v/10000, v/100%100, v%100)
+	d.blasName = blasVersion(int(version))
 	if d.tf32 {
 		d.blasName += " in TF32"
 	}
 	d.blas = b
 	return nil
+}
+
+// blasVersion writes 120405 as cuBLAS 12.4.5. Up to 11 the major version counted thousands: 12103
+// is 11.11.3.
+func blasVersion(v int) string {
+	major, unit := v/10000, 10000
+	if v < 120000 {
+		major, unit = 11, 1000
+	}
+	v -= major * unit
+	return fmt.Sprintf("cuBLAS %d.%d.%d", major, v/100, v%100)
 }
 
 func (b *blas) close(d *device) error {

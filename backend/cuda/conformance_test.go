@@ -57,6 +57,14 @@ func TestCuBLASValues(t *testing.T) {
 	backendtest.RunValues(t, func() (backend.Device, error) { return Open(Options{CuBLAS: true}) }, func(op string) bool { return op == "gemm" })
 }
 
+func TestCuBLASVersion(t *testing.T) {
+	for v, want := range map[int]string{11304: "11.3.4", 12103: "11.11.3", 120405: "12.4.5", 121203: "12.12.3", 130101: "13.1.1"} {
+		if got := blasVersion(v); got != "cuBLAS "+want {
+			t.Errorf("%d is %s, want %s", v, got, want)
+		}
+	}
+}
+
 // TestCuBLASPieces: the gradient of a weight is a batch of products over pieces of its rows, also
 // where the last is shorter, and agrees with float64; in TF32 it agrees with float64 of operands
 // that were rounded, and with others does not.
