@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -79,7 +80,8 @@ kernel and shares of the update inside kernels, recording, submitting, waiting);
 		if err != nil {
 			return err
 		}
-		s := &suite{t: t, out: out, sizes: fullSuite(), start: time.Now(), open: func(use deviceUse) (*opened, error) { return openDevice(r.Device, use) }}
+		s := &suite{t: t, out: out, sizes: fullSuite(), start: time.Now(), tf32: r.Device.CuBLAS == "tf32",
+			open: func(use deviceUse) (*opened, error) { return openDevice(r.Device, use) }}
 		if quick {
 			s.sizes, s.report.Quick = quickSuite(), true
 		}
@@ -94,6 +96,7 @@ type suite struct {
 	out    string
 	sizes  suiteSizes
 	open   func(deviceUse) (*opened, error)
+	tf32   bool // products of open's device are by cuBLAS in TF32
 	start  time.Time
 	report suiteReport
 
@@ -248,6 +251,14 @@ func (s *suite) precisions() []string {
 // float16, and operands and results rounded to bfloat16, in units of the largest result.
 var errorLimits = map[string]float64{"f32": 5e-5, "f16": 5e-3, "bf16": 4e-2}
 
+// limit is what a check in a precision allows. TF32 rounds operands like float16.
+func (s *suite) limit(op, precision string) float64 {
+	if s.tf32 && precision == "f32" && strings.HasPrefix(op, "gemm") {
+		precision = "f16"
+	}
+	return errorLimits[precision]
+}
+
 func (s *suite) check(ctx context.Context) error {
 	for _, precision := range s.precisions() {
 		for i := range s.sizes.checks {
@@ -258,7 +269,7 @@ func (s *suite) check(ctx context.Context) error {
 			if precision == "bf16" && !c.narrow {
 				continue // the same kernels, which the backend's tests compare
 			}
-			row := suiteCheck{Op: c.op, Shape: c.shape, Precision: precision, Limit: errorLimits[precision]}
+			row := suiteCheck{Op: c.op, Shape: c.shape, Precision: precision, Limit: s.limit(c.op, precision)}
 			off, err := s.compare(c, precision)
 			row.Error, row.OK = off, err == nil && off <= row.Limit
 			if err == nil && !row.OK {

@@ -73,6 +73,22 @@ func runSmallSuite(t *testing.T, ctx context.Context, open func(deviceUse) (*ope
 	return r, out.String(), err
 }
 
+// TestSuiteLimit: TF32 widens what products in float32 may be off by, and nothing else.
+func TestSuiteLimit(t *testing.T) {
+	for _, c := range []struct {
+		tf32          bool
+		op, precision string
+		want          float64
+	}{
+		{false, "gemm nn", "f32", 5e-5}, {true, "gemm nn", "f32", 5e-3}, {true, "gemm with gelu", "f32", 5e-3},
+		{true, "gemm nn", "bf16", 4e-2}, {true, "attention", "f32", 5e-5},
+	} {
+		if got := (&suite{tf32: c.tf32}).limit(c.op, c.precision); got != c.want {
+			t.Errorf("%+v: %g", c, got)
+		}
+	}
+}
+
 func TestSuite(t *testing.T) {
 	r, out, err := runSmallSuite(t, context.Background(), func(deviceUse) (*opened, error) {
 		return &opened{device: cpu.NewReference(backend.F32)}, nil
