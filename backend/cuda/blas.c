@@ -8,11 +8,12 @@
 #include "blas.h"
 
 // The types and numbers are those of NVIDIA's documentation of cuBLAS.
-enum { COMPUTE_32F = 68, COMPUTE_32F_FAST_TF32 = 77, DEFAULT_ALGORITHM = -1, NOT_FOUND = 1 };
+enum { COMPUTE_32F = 68, COMPUTE_32F_FAST_TF32 = 77, DEFAULT_ALGORITHM = -1, SUMS_IN_COMPUTE_TYPE = 16, NOT_FOUND = 1 };
 
 static void *library;
 static char name[256], reason[256];
 static int (*create)(void **), (*destroy)(void *), (*setStream)(void *, CUstream), (*setWorkspace)(void *, void *, size_t), (*getVersion)(void *, int *);
+static int (*setMathMode)(void *, int);
 static int (*gemmEx)(void *, int, int, int, int, int, const void *, const void *, int, int, const void *, int, int, const void *, void *, int, int, int, int);
 static int (*gemmBatched)(void *, int, int, int, int, int, const void *, const void *, int, int, long long, const void *, int, int, long long, const void *, void *,
 	int, int, long long, int, int, int);
@@ -30,7 +31,7 @@ static void load(void) {
 		snprintf(name, sizeof name, "%s", list[i]);
 	}
 	if (!library) {
-		snprintf(reason, sizeof reason, "no cuBLAS: %s", n == 1 ? dlerror() : "none of libcublas.so.13, .12 and .11 is there");
+		snprintf(reason, sizeof reason, "%s", n == 1 ? dlerror() : "none of libcublas.so.13, .12 and .11 is there");
 		return;
 	}
 	create = (int (*)(void **))dlsym(library, "cublasCreate_v2");
@@ -38,11 +39,12 @@ static void load(void) {
 	setStream = (int (*)(void *, CUstream))dlsym(library, "cublasSetStream_v2");
 	setWorkspace = (int (*)(void *, void *, size_t))dlsym(library, "cublasSetWorkspace_v2");
 	getVersion = (int (*)(void *, int *))dlsym(library, "cublasGetVersion_v2");
+	setMathMode = (int (*)(void *, int))dlsym(library, "cublasSetMathMode");
 	gemmEx = (int (*)(void *, int, int, int, int, int, const void *, const void *, int, int, const void *, int, int, const void *, void *, int, int, int,
 		int))dlsym(library, "cublasGemmEx");
 	gemmBatched = (int (*)(void *, int, int, int, int, int, const void *, const void *, int, int, long long, const void *, int, int, long long, const void *,
 		void *, int, int, long long, int, int, int))dlsym(library, "cublasGemmStridedBatchedEx");
-	if (!create || !destroy || !setStream || !setWorkspace || !getVersion || !gemmEx || !gemmBatched) {
+	if (!create || !destroy || !setStream || !setWorkspace || !getVersion || !setMathMode || !gemmEx || !gemmBatched) {
 		snprintf(reason, sizeof reason, "%s lacks functions of cuBLAS 11.2", name);
 		library = 0;
 	}
@@ -62,7 +64,9 @@ int sift_blas_create(CUcontext context, CUstream stream, CUdeviceptr workspace, 
 	int r = cuCtxSetCurrent(context) || !library ? NOT_FOUND : create(handle);
 	if (!r) r = setStream(*handle, stream);
 	// With a workspace of the caller's one stream's results are the same at every run.
-	return r ? r : setWorkspace(*handle, (void *)workspace, bytes);
+	if (!r) r = setWorkspace(*handle, (void *)workspace, bytes);
+	// Otherwise cuBLAS may add up parts of a sum in C's type.
+	return r ? r : setMathMode(*handle, SUMS_IN_COMPUTE_TYPE);
 }
 
 int sift_blas_destroy(CUcontext context, void *handle) { return cuCtxSetCurrent(context) ? NOT_FOUND : destroy(handle); }

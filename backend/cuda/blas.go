@@ -34,7 +34,7 @@ func blasLibrary() (string, error) {
 	if name := C.sift_blas_load(&why[0], C.int(len(why))); name != nil {
 		return C.GoString(name), nil
 	}
-	return "", none("%s", C.GoString(&why[0]))
+	return "", none("%w: %s", ErrCuBLAS, C.GoString(&why[0]))
 }
 
 // openBLAS makes the device's products go to cuBLAS.
@@ -48,11 +48,11 @@ func (d *device) openBLAS() error {
 		return err
 	}
 	if r := C.sift_blas_create(cContext(d.context), cStream(d.stream), C.CUdeviceptr(b.workspace.at), blasWorkspace, &b.handle); r != 0 {
-		return none("%s does not start: status %d", name, int(r))
+		return none("%w: %s does not start: status %d", ErrCuBLAS, name, int(r))
 	}
 	var version C.int
 	if r := C.sift_blas_version(cContext(d.context), b.handle, &version); r != 0 {
-		return none("%s does not start: status %d", name, int(r))
+		return none("%w: %s does not start: status %d", ErrCuBLAS, name, int(r))
 	}
 	d.blasName = blasVersion(int(version))
 	if d.tf32 {
@@ -113,7 +113,7 @@ func (b *blas) gemm(d *device, a backend.GemmArgs) error {
 	if d.tf32 && a.A.DType == backend.F32 {
 		p.tf32 = 1
 	}
-	if a.TransA && !a.TransB {
+	if a.TransA {
 		if pieces, terms := piecesOf(m, n, k); pieces > 1 {
 			return b.inPieces(d, a, k, pieces, terms)
 		}
@@ -127,7 +127,7 @@ func (b *blas) gemm(d *device, a backend.GemmArgs) error {
 	return d.launch("epilogue", m, (n+255)/256, 1, 256, 0)
 }
 
-// inPieces makes sums of `terms` of the k rows of A and B each, in float32, and adds them up in
+// inPieces makes sums of `terms` of the k rows of A and of op(B) each, in float32, and adds them up in
 // ascending order with the rest of a.
 func (b *blas) inPieces(d *device, a backend.GemmArgs, k, pieces, terms int) error {
 	m, n := a.C.Rows, a.C.Cols
@@ -138,6 +138,9 @@ func (b *blas) inPieces(d *device, a backend.GemmArgs, k, pieces, terms int) err
 	p := &b.product
 	p.alpha, p.beta, p.c, p.C, p.ldc = 1, 0, C.SIFT_BLAS_F32, C.CUdeviceptr(part), C.int(n)
 	p.strideA, p.strideB, p.strideC = C.longlong(terms)*C.longlong(p.lda), C.longlong(terms)*C.longlong(p.ldb), C.longlong(m)*C.longlong(n)
+	if a.TransB {
+		p.strideA = C.longlong(terms)
+	}
 	p.k, p.count = C.int(terms), C.int(k/terms)
 	if err := b.multiply(d); err != nil {
 		return err

@@ -7,6 +7,8 @@
 package cuda
 
 import (
+	"errors"
+
 	"sift/backend"
 	"sift/fault"
 )
@@ -35,6 +37,9 @@ type Physical struct {
 	CuBLAS      string // the library that was found, with its version; empty if none
 	Reason      string // why it does not open; empty if it should
 }
+
+// ErrCuBLAS is what an error of Open wraps where cuBLAS alone does not open.
+var ErrCuBLAS = errors.New("no cuBLAS")
 
 // none is the error of a machine, device or build without CUDA.
 func none(format string, args ...any) error {

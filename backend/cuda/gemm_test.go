@@ -84,8 +84,20 @@ func opened(t testing.TB, precision backend.DType) *device {
 // TestGemmBF16 compares products of bfloat16 with float64 ones: an element of C may be off by
 // what float32 sums lose, and by half a unit of bfloat16 where it is stored so. Both tile
 // sizes give the same bits, in memory that is aligned and in memory that is not.
-func TestGemmBF16(t *testing.T) {
-	d := opened(t, backend.BF16)
+func TestGemmBF16(t *testing.T) { compareBF16(t, opened(t, backend.BF16), true) }
+
+// TestCuBLASBF16: the same of products by cuBLAS, whose bits may depend on alignment.
+func TestCuBLASBF16(t *testing.T) {
+	d := withCuBLAS(t, Options{Precision: backend.BF16})
+	compareBF16(t, d, false)
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// compareBF16 compares products of all forms, types and layouts, and their bits if they must be the
+// same for all layouts.
+func compareBF16(t *testing.T, d *device, same bool) {
 	for _, c := range []struct {
 		m, n, k     int
 		alpha, beta float64
@@ -174,7 +186,7 @@ func TestGemmBF16(t *testing.T) {
 							}
 						}
 					}
-					if first == nil {
+					if first == nil || !same {
 						first = got.v
 					} else {
 						for i, v := range got.v {
