@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -137,6 +138,9 @@ const autoPatience = 5 * time.Second
 // the processor; it passes over what does not compute in the precision asked for. Nothing
 // that is wrong with a driver is an error here; it is the reason given for the processor.
 func (v drivers) openAuto(d config.Device, use deviceUse) (*opened, error) {
+	if use.precision == "f16" && d.CuBLAS != "off" {
+		return nil, fault.New(fault.Config, "device.cublas: %s: needs cuda; train.precision is f16, which needs vulkan", d.CuBLAS)
+	}
 	var passed []string
 	if v.cuda.built && use.precision != "f16" && v.present() {
 		device, why := v.autoCUDA(d, use)
@@ -209,6 +213,9 @@ func (v drivers) openCUDA(d config.Device, use deviceUse) (*opened, error) {
 	}
 	_, choice, _ := strings.Cut(d.Name, ":")
 	device, err := v.cuda.open(cudaOptions(d, choice, use))
+	if errors.Is(err, cuda.ErrCuBLAS) {
+		return nil, fault.In("device.cublas: "+d.CuBLAS, err)
+	}
 	if err != nil {
 		return nil, fault.In("device.name", fault.As(fault.Device, err))
 	}

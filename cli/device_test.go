@@ -167,6 +167,43 @@ func TestOpenDevice(t *testing.T) {
 			}
 		}
 	}
+	// cuBLAS, where it is asked for.
+	for _, c := range []struct {
+		name, cublas, precision string
+		opens                   error
+		want                    string
+		kind                    fault.Kind
+	}{
+		{"cuda", "off", "", nil, "", 0},
+		{"cuda:1", "on", "", nil, "", 0},
+		{"auto", "tf32", "bf16", nil, "", 0},
+		{"cuda", "tf32", "", cuda.ErrCuBLAS, "device.cublas: tf32: no cuBLAS", fault.Device},
+		{"cuda", "on", "", fault.New(fault.Device, "cuda: no context"), "device.name: cuda: no context", fault.Device},
+		{"auto", "on", "", cuda.ErrCuBLAS, "device.cublas: on: needs a GPU of cuda, and device.name auto finds none: cuda:1, A100, does not open: no cuBLAS", fault.Device},
+		{"auto", "on", "f16", nil, "device.cublas: on: needs cuda; train.precision is f16", fault.Config},
+		{"vulkan", "on", "", nil, "device.cublas: on: needs cuda; device.name is vulkan", fault.Config},
+	} {
+		g := gpus{list: all, cuda: []cuda.Physical{v100, a100}}
+		v := g.driver()
+		open := v.cuda.open
+		v.cuda.open = func(o cuda.Options) (backend.Device, error) {
+			device, err := open(o)
+			if c.opens != nil {
+				return nil, fault.As(fault.Device, c.opens)
+			}
+			return device, err
+		}
+		_, err := v.openDevice(config.Device{Name: c.name, ISA: "go", CuBLAS: c.cublas}, deviceUse{precision: c.precision})
+		if c.want != "" {
+			if err == nil || fault.KindOf(err) != c.kind || !strings.HasPrefix(err.Error(), c.want) {
+				t.Errorf("%+v: %v", c, err)
+			}
+			continue
+		}
+		if err != nil || g.chosen[0].CuBLAS != (c.cublas != "off") || g.chosen[0].TF32 != (c.cublas == "tf32") {
+			t.Errorf("%+v: opened with %+v, %v", c, g.chosen, err)
+		}
+	}
 	v := (&gpus{list: all}).driver()
 	v.present = func() bool { return false }
 	v.list = func() ([]vulkan.Physical, error) {

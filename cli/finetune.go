@@ -66,8 +66,12 @@ func trainRun(cmd *cobra.Command, t *terminal, base config.Config, out string, r
 		return err
 	}
 	defer o.device.Close()
+	device := o.line()
+	if r.Device.CuBLAS != "off" {
+		device += "; a row's last bits may depend on how many rows there are"
+	}
 	summary, err := work(cmd.Context(), r.Config, train.RunOptions{
-		Out: out, Resume: resume, Device: o.device, Version: Version, Progress: showProgress(t, o.line()),
+		Out: out, Resume: resume, Device: o.device, Version: Version, Progress: showProgress(t, device),
 		Verify: certify(t, r.Config, pinned(o.device)),
 	})
 	if err != nil {
