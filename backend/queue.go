@@ -120,8 +120,8 @@ func (s *Stream) After(other *Stream) {
 	}
 	q, ok := s.dev.(Queued)
 	if !ok {
-		s.Fail(fault.New(fault.Internal, "after: the device has one queue"))
+		s.Fail(fault.New(fault.Internal, "order of queues: the device has one"))
 		return
 	}
-	s.ran("after", q.After(other.dev))
+	s.ran("order of queues", q.After(other.dev))
 }
