@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -236,8 +237,13 @@ func TestCUDAFaults(t *testing.T) {
 		oneError(t, what, "cuBLAS", code, stderr, undisturbed)
 	})
 	t.Run("machine", func(t *testing.T) {
+		pipe := in("pipe")
+		if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+			t.Fatal(err)
+		}
 		for _, c := range []struct{ env, want string }{
 			{"SIFT_CUDA_DRIVER=/none/libcuda.so", "no driver: /none/libcuda.so: cannot open shared object file"},
+			{"SIFT_CUDA_DRIVER=" + pipe, "no driver: " + pipe + ": not a regular file"},
 			{"SIFT_EMULATOR_FAIL=cuInit:1:100", "the driver does not start"},
 			{"SIFT_EMULATOR_VERSION=10020", "the driver supports CUDA 10.2; the kernels need 11.0"},
 			{"SIFT_EMULATOR_DEVICES=0", "the driver shows no device"},

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -222,6 +223,9 @@ func TestVulkanCannotBeUsed(t *testing.T) {
 		return fmt.Sprintf(`{"file_format_version": "1.0.0", "ICD": {"library_path": %q, "api_version": "1.1.0"}}`, library)
 	}
 	write(t, in("garbage.so"), "not a library")
+	if err := syscall.Mkfifo(in("pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	write(t, in("garbage.json"), "{]")
 	write(t, in("missing.json"), driver("./absent.so"))
 	write(t, in("broken.json"), driver("./garbage.so"))
@@ -235,6 +239,7 @@ func TestVulkanCannotBeUsed(t *testing.T) {
 	}{
 		{"no loader", []string{"SIFT_VULKAN_LOADER=" + in("absent.so")}, "no loader"},
 		{"the loader is garbage", []string{"SIFT_VULKAN_LOADER=" + in("garbage.so")}, "no loader"},
+		{"the loader is a pipe", []string{"SIFT_VULKAN_LOADER=" + in("pipe")}, "not a regular file"},
 		{"the loader is another library", []string{"SIFT_VULKAN_LOADER=libm.so.6"}, "vkGetInstanceProcAddr"},
 		{"no driver", icd("absent.json"), ""},
 		{"the driver's file is garbage", icd("garbage.json"), ""},

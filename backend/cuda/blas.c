@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include "blas.h"
 
 // The types and numbers are those of NVIDIA's documentation of cuBLAS.
@@ -25,6 +26,11 @@ static void load(void) {
 	if (given && *given) {
 		list[0] = given;
 		n = 1;
+	}
+	struct stat found;
+	if (n == 1 && strchr(given, '/') && !stat(given, &found) && !S_ISREG(found.st_mode)) { // a pipe would be waited for
+		snprintf(reason, sizeof reason, "%s: not a regular file", given);
+		return;
 	}
 	for (int i = 0; i < n && !library; i++) {
 		library = dlopen(list[i], RTLD_NOW | RTLD_LOCAL);

@@ -8,10 +8,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static get_proc_fn instance_proc;
 
 void *sv_load(const char *name, char *why, size_t len) {
+	struct stat found;
+	if (strchr(name, '/') && !stat(name, &found) && !S_ISREG(found.st_mode)) { // a pipe would be waited for
+		snprintf(why, len, "%s: not a regular file", name);
+		return NULL;
+	}
 	void *lib = dlopen(name, RTLD_NOW | RTLD_LOCAL);
 	if (!lib) {
 		snprintf(why, len, "%s", dlerror());

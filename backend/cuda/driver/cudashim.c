@@ -10,15 +10,26 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include "cuda.h"
 #include "cudashim.h"
 
 static void *library;
 static char reason[256];
 
+// A pipe would be waited for until somebody writes to it.
+static int no_file(const char *path) {
+	struct stat s;
+	return strchr(path, '/') && !stat(path, &s) && !S_ISREG(s.st_mode);
+}
+
 static void load(void) {
 	const char *name = getenv("SIFT_CUDA_DRIVER");
 	int given = name && *name;
+	if (given && no_file(name)) {
+		snprintf(reason, sizeof reason, "no driver: %s: not a regular file (SIFT_CUDA_DRIVER names it)", name);
+		return;
+	}
 	library = dlopen(given ? name : "libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
 	if (!library) {
 		const char *why = dlerror();
